@@ -1,0 +1,1 @@
+"""Generates the stubs of `mulligan/api` and the smart clients from `proto/`."""

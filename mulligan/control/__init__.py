@@ -1,0 +1,1 @@
+"""Turns claims into running machines and takes machines back."""

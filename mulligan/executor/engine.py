@@ -1,0 +1,169 @@
+"""Takes operations and holds them while they are worked on, so that of many executors one does the work.
+
+Taking an operation takes its machine's fence too: whoever had it before finds out before the next command to the
+hardware. While it is held, a second delivery of the task leaves it alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
+from functools import partial
+from typing import Final, Protocol
+
+from mulligan.errors import Unavailable
+from mulligan.executor.drivers import BmcFailure, BmcTarget, Driver
+from mulligan.executor.model import BMC_ANSWER_S, Context, Fenced, Hardware, HomeStatus, Taken
+from mulligan.executor.run import Run, Tools, patiently
+
+log = logging.getLogger(__name__)
+
+# An operation whose executor died may be taken by another one after this time.
+HOLD_S: Final = 10.0
+
+# Runs of one operation, after crashes in the middle; a task that kills executors is not tried for ever.
+MAX_RUNS: Final = 10
+
+# Machines of one region (a rack, most often) that one executor powers on at the same time.
+POWER_ONS_PER_REGION: Final = 8
+
+LET_GO_DEADLINE_S: Final = 5.0
+
+
+class Ending(StrEnum):
+    """How the work on a task came to its end here."""
+
+    # The operation has ended, or its next part is the control service's.
+    FINISHED = "finished"
+    # Another delivery of the same message is being worked on.
+    BUSY = "busy"
+    # Another message for the same operation is being worked on: this one is not needed.
+    DUPLICATE = "duplicate"
+    # Another run took the machine over.
+    FENCED = "fenced"
+    # It was taken too often; its operation failed.
+    EXHAUSTED = "exhausted"
+    # There is no such operation.
+    UNKNOWN = "unknown"
+
+
+class TaskStore(Protocol):
+    """What executors read and write in Postgres. Every method may raise Unavailable; all but take raise Fenced."""
+
+    async def take(self, operation: str, message: int, hold_s: float) -> Taken | Ending:
+        """Takes the operation and its machine's fence, unless it is held or has ended."""
+
+    async def hold(self, taken: Taken, hold_s: float, *, shorten: bool = False) -> None:
+        """Holds it for so many seconds from now, or longer if it is and `shorten` is not.
+
+        Returns only while the machine's fence is the run's.
+        """
+
+    async def let_go(self, taken: Taken, undone: bool) -> None:
+        """Holds it no more; `undone`: the run does not count against the operation. Never raises Fenced."""
+
+    async def find_bmc(self, taken: Taken) -> BmcTarget:
+        """How to reach the hardware, as registered now. Raises BmcFailure, never Fenced."""
+
+    async def open_netboot(self, taken: Taken) -> None:
+        """Lets the machine be served its boot script from now on; voids tokens and visits of the past."""
+
+    async def home_status(self, taken: Taken) -> HomeStatus:
+        """What the machine has told."""
+
+    async def wait_home(self, taken: Taken, until_us: int) -> HomeStatus:
+        """The same, as soon as it phoned home or that time has come."""
+
+
+class Engine:
+    """Runs tasks, any number at a time."""
+
+    def __init__(self, store: TaskStore, drivers: Mapping[str, Driver], tools: Tools, hold_s: float = HOLD_S) -> None:
+        """`drivers` by the name that BmcConfig.driver uses."""
+        self._store = store
+        self._drivers = drivers
+        self._tools = tools
+        self._hold_s = hold_s
+        self._gates: dict[str, asyncio.Semaphore] = {}
+
+    async def run(self, operation: str, message: int) -> Ending:
+        """Works on an operation until it ends here. `message` tells deliveries of one message from other messages.
+
+        Cancelled, it stops between two commands and leaves the operation to be taken up where it was.
+        """
+        taken = await patiently(partial(self._store.take, operation, message, self._hold_s), self._tools.sleep)
+        if isinstance(taken, Ending):
+            return taken
+        assert isinstance(taken, Taken)
+        finished = False
+        try:
+            ending = await self._hold_and_work(taken)
+            finished = True
+            return ending
+        finally:
+            await self._let_go(taken, undone=not finished)
+
+    async def _hold_and_work(self, taken: Taken) -> Ending:
+        ending = Ending.FINISHED
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeper = group.create_task(self._keep(taken), name=f"hold {taken.operation}")
+                ending = await self._work(taken)
+                keeper.cancel()
+        except* Fenced:
+            log.warning("operation=%s fence=%d was taken over", taken.operation, taken.fence)
+            ending = Ending.FENCED
+        return ending
+
+    async def _work(self, taken: Taken) -> Ending:
+        run = Run(taken, self._tools, partial(self._context, taken))
+        if taken.runs > MAX_RUNS:
+            message = f"{MAX_RUNS} executors stopped while they worked on it; the dead-letter stream has its history"
+            await run.fail("TASK_ATTEMPTS_EXHAUSTED", message)
+            return Ending.EXHAUSTED
+        await run.work()
+        return Ending.FINISHED
+
+    async def _context(self, taken: Taken, started_us: int) -> Context:
+        """For one attempt: settings and BMC as they are now."""
+        bmc = await self._store.find_bmc(taken)
+        if bmc.driver not in self._drivers:
+            message = f"this executor has no driver {bmc.driver}; update it, or register the BMC with another"
+            raise BmcFailure("BMC_COMMAND_FAILED", message, retryable=False)
+        settings = self._tools.settings()
+        timeout_s = min(BMC_ANSWER_S, float(settings.bmc_state_seconds))
+        guard = partial(self._guard, taken)
+        return Context(
+            hardware=Hardware(self._drivers[bmc.driver], bmc, guard, timeout_s),
+            settings=settings,
+            clock=self._tools.clock,
+            sleep=self._tools.sleep,
+            started_us=started_us,
+            open_netboot=partial(self._store.open_netboot, taken),
+            wait_home=partial(self._store.wait_home, taken),
+            power_gate=self._gates.setdefault(taken.region, asyncio.Semaphore(POWER_ONS_PER_REGION)),
+        )
+
+    @asynccontextmanager
+    async def _guard(self, taken: Taken, command_s: float) -> AsyncIterator[None]:
+        """Around a command to hardware. One whose outcome is not known may come into force until its deadline."""
+        await self._store.hold(taken, max(command_s, self._hold_s))
+        yield
+        await self._store.hold(taken, self._hold_s, shorten=True)
+
+    async def _keep(self, taken: Taken) -> None:
+        """Keeps the hold; while Postgres is away nobody else can take the operation either."""
+        while True:
+            await asyncio.sleep(self._hold_s / 3)
+            with suppress(Unavailable):
+                await self._store.hold(taken, self._hold_s)
+
+    async def _let_go(self, taken: Taken, undone: bool) -> None:
+        try:
+            async with asyncio.timeout(LET_GO_DEADLINE_S):
+                await self._store.let_go(taken, undone)
+        except (Unavailable, TimeoutError) as error:
+            log.warning("operation=%s is held %g s longer: %s", taken.operation, self._hold_s, error)

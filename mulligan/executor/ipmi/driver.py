@@ -1,0 +1,58 @@
+"""The IPMI driver: what steps ask, put to the worker process."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from mulligan.executor.drivers import BmcFailure, BmcTarget, BootDevice, Power, PowerCommand
+from mulligan.executor.ipmi.failures import Failure, explain, unreachable
+from mulligan.executor.ipmi.process import WorkerLost, WorkerProcess
+
+
+class IpmiDriver:
+    """Drives BMCs over IPMI 2.0 (UDP, usually port 623)."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        """The worker is started and closed by whoever made it."""
+        self._worker = worker
+
+    async def read_power(self, bmc: BmcTarget, timeout_s: float) -> Power:
+        """Whether the machine is on."""
+        return Power(await self._ask(bmc, "read-power", "", "read the power state", timeout_s))
+
+    async def set_power(self, bmc: BmcTarget, command: PowerCommand, timeout_s: float) -> None:
+        """Gives a power command."""
+        await self._ask(bmc, "set-power", command.value, f"take the power command {command.value}", timeout_s)
+
+    async def read_boot_device(self, bmc: BmcTarget, timeout_s: float) -> BootDevice:
+        """The boot override."""
+        value = await self._ask(bmc, "read-boot-device", "", "read the boot device", timeout_s)
+        return BootDevice(name=str(value["name"]), persistent=bool(value["persistent"]))
+
+    async def set_boot_device(self, bmc: BmcTarget, device: str, timeout_s: float) -> None:
+        """Sets the boot override for the next boot."""
+        await self._ask(bmc, "set-boot-device", device, f"set the boot device {device}", timeout_s)
+
+    async def _ask(self, bmc: BmcTarget, operation: str, argument: str, doing: str, timeout_s: float) -> Any:
+        job = {
+            "operation": operation,
+            "argument": argument,
+            "host": bmc.host,
+            "port": bmc.port,
+            "username": base64.b64encode(bmc.username.encode()).decode(),
+            "password": base64.b64encode(bmc.password).decode(),
+            "timeout_s": timeout_s,
+        }
+        try:
+            reply = await self._worker.request(job, timeout_s)
+        except TimeoutError:
+            raise unreachable(bmc, timeout_s) from None
+        except WorkerLost:
+            message = (
+                f"the IPMI worker was replaced while it worked on BMC {bmc.address}; nothing is known of the outcome"
+            )
+            raise BmcFailure("BMC_COMMAND_FAILED", message, retryable=True) from None
+        if "failure" in reply:
+            raise explain(bmc, doing, Failure.from_json(reply["failure"]))
+        return reply["value"]

@@ -1,0 +1,1 @@
+"""Revisions of schema `iam`, run by `mulligan.stores.migrate`."""

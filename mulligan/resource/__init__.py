@@ -1,0 +1,1 @@
+"""Inventory, placement and reservation: who provides what, and who uses it when."""

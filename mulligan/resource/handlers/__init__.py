@@ -1,0 +1,1 @@
+"""The RPCs of the resource service, one file for each noun."""
