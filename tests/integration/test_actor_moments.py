@@ -1,0 +1,90 @@
+"""Moments between an actor's announcement and its first answer, which callers must not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from actors.handles import ActorDirectory
+from actors.names import Pointer
+from actors.pointers import move_pointer
+from mulligan.api.catalog.v1.catalog_service_pb2 import GetStatusRequest
+from mulligan.caller import ANONYMOUS
+from mulligan.dispatch import OK, Reply
+from mulligan.errors import Unavailable, to_status
+from mulligan.ids import new_id
+from mulligan.stores import keys
+from mulligan.stores.addresses import Addresses
+from mulligan.stores.etcd import Announcement, EtcdClient
+from tests.integration.echo_actor import SERVICE, EchoActor
+from tests.waiting import eventually
+
+REQUEST = ("GetStatus", ANONYMOUS, GetStatusRequest().SerializeToString())
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """An actor sends the log of its whole process to its own file."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+class EagerActor(EchoActor):
+    """Is called as soon as the catalogue has it."""
+
+    first: Reply | None = None
+
+    async def announce(self, key: str, **fields: str) -> None:
+        await super().announce(key, **fields)
+        [self.first] = await self.call([REQUEST])
+
+
+async def test_who_is_announced_serves(fresh_addresses: Addresses, etcd: EtcdClient, own_logging: None) -> None:
+    shard = f"s{new_id()}"
+    actor = EagerActor(fresh_addresses, shard, f"{SERVICE}/{shard}#1")
+    try:
+        assert await move_pointer(etcd, SERVICE, shard, Pointer(), Pointer(1, "1.0", "host"))
+        assert await actor.start() == "serving"
+        assert actor.first is not None
+        assert actor.first[0] == OK
+    finally:
+        await actor.drain(5.0)
+
+
+class HesitantHandle:
+    """Stands for an actor that is not ready at the first call."""
+
+    def __init__(self) -> None:
+        refusal = Unavailable("not yet", reason="SHARD_UNAVAILABLE", retry_after_s=0.2)
+        self._replies: list[Reply] = [(refusal.code, to_status(refusal).SerializeToString()), (OK, b"done")]
+        self.internal = self
+
+    def remote(self, *_: Any) -> HesitantHandle:
+        return self
+
+    def future(self) -> Future[Reply]:
+        answer: Future[Reply] = Future()
+        answer.set_result(self._replies.pop(0))
+        return answer
+
+
+async def test_an_actor_that_was_not_ready_is_asked_again_soon(etcd: EtcdClient) -> None:
+    directory, shard = ActorDirectory(etcd), f"s{new_id()}"
+    announced = Announcement(etcd, keys.catalog_actor(SERVICE, shard), b'{"actor": "echo/x#1", "incarnation": "1"}')
+    await directory.start()
+    await announced.start()
+    try:
+        await eventually(lambda: directory.incarnation(SERVICE, shard) == "1")
+        directory._entries[SERVICE, shard].handle = HesitantHandle()
+        async with asyncio.timeout(3):
+            assert await directory.internal(SERVICE, shard, "Echo", b"", 10.0) == b"done"
+    finally:
+        await announced.withdraw()
+        await directory.close()

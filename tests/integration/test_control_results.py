@@ -1,0 +1,198 @@
+"""Results as they may come: twice, late, in any order, from an executor that lost its machine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+
+from mulligan.api.control.v1 import operation_pb2
+from mulligan.api.control.v1 import request_response_pb2 as pb
+from mulligan.api.internal.v1 import task_pb2
+from mulligan.api.internal.v1.task_pb2 import StepResult
+from mulligan.clock import now_us
+from mulligan.control import model
+from mulligan.control.store import Database
+from mulligan.executor.engine import Ending
+from mulligan.executor.model import Fenced, Taken
+from mulligan.executor.store import PostgresTaskStore
+from mulligan.ids import new_id
+from mulligan.stores.addresses import Addresses
+from mulligan.stores.etcd import EtcdClient
+from tests.integration.control_bench import ACTIVE, FAILED, SUCCEEDED, Bench, opened
+
+DONE, STARTED, OUTCOME_FAILED = task_pb2.OUTCOME_DONE, task_pb2.OUTCOME_STARTED, task_pb2.OUTCOME_FAILED
+STEPS = model.PLANS[model.PROVISION]
+
+
+@pytest.fixture
+async def bench(fresh_addresses: Addresses, etcd: EtcdClient, nats: Client) -> AsyncIterator[Bench]:
+    async with opened(fresh_addresses, etcd, nats) as (made, _):
+        yield made
+
+
+async def taken(bench: Bench, operation: str, message: int = 1) -> Taken:
+    """The operation as an executor takes it."""
+    store = PostgresTaskStore(Database(bench.pool), bench.box, bench.changes, now_us)
+    found = await store.take(operation, message, 15)
+    assert isinstance(found, Taken)
+    return found
+
+
+def result(taken: Taken, step: str, outcome: task_pb2.Outcome, attempt: int = 1, **more: object) -> StepResult:
+    return StepResult(
+        operation=taken.operation,
+        machine=taken.machine,
+        region=taken.region,
+        step=step,
+        outcome=outcome,
+        fence=taken.fence,
+        attempt=attempt,
+        at_us=now_us(),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+async def operation_of(bench: Bench, taken: Taken) -> operation_pb2.Operation:
+    request = pb.GetOperationRequest(id=taken.operation)
+    return (await bench.service.get_operation(request, bench.tenant)).operation
+
+
+async def begun(bench: Bench) -> Taken:
+    provision = await bench.provision(await bench.register_anything())
+    return await taken(bench, provision.operation.id)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_in_any_order_and_twice_the_outcome_is_the_same(bench: Bench, seed: int) -> None:
+    run = await begun(bench)
+    results = [result(run, step, outcome) for step in STEPS for outcome in (STARTED, DONE)] * 2
+    random.Random(seed).shuffle(results)
+    await asyncio.gather(*[bench.saver.save(each) for each in results])
+    operation = await operation_of(bench, run)
+    assert operation.state == SUCCEEDED
+    assert {step.state for step in operation.steps} == {operation_pb2.STEP_STATE_DONE}
+    assert (await bench.machine(run.machine)).state == ACTIVE
+    endings = await bench.pool.fetchval(
+        "SELECT count(*) FROM control.machine_events WHERE machine = $1 AND state = $2", run.machine, model.ACTIVE
+    )
+    assert endings == 1
+
+
+async def test_an_executor_that_lost_its_machine_is_not_listened_to(bench: Bench) -> None:
+    first = await begun(bench)
+    await bench.saver.save(result(first, STEPS[0], DONE))
+    await bench.pool.execute("UPDATE control.operations SET hold_until = '-infinity'")
+    second = await taken(bench, first.operation, 2)
+    assert second.done == {STEPS[0]}
+    assert second.fence == first.fence + 1
+    await bench.saver.save(result(first, STEPS[1], OUTCOME_FAILED, reason="BMC_UNREACHABLE", message="no answer"))
+    assert (await operation_of(bench, second)).state == operation_pb2.OPERATION_STATE_RUNNING
+    await bench.saver.save(result(second, STEPS[1], DONE))
+    assert [step.state for step in (await operation_of(bench, second)).steps[:3]] == [
+        operation_pb2.STEP_STATE_DONE,
+        operation_pb2.STEP_STATE_DONE,
+        operation_pb2.STEP_STATE_WAITING,
+    ]
+
+
+async def test_what_comes_after_the_end_changes_nothing(bench: Bench) -> None:
+    run = await begun(bench)
+    failed = result(run, STEPS[0], OUTCOME_FAILED, reason="BMC_UNREACHABLE", message="no answer")
+    await bench.saver.save(failed)
+    before = (await operation_of(bench, run), await bench.machine(run.machine))
+    assert (before[0].state, before[1].state) == (operation_pb2.OPERATION_STATE_FAILED, FAILED)
+    for late in (failed, *(result(run, step, DONE, 9) for step in STEPS)):
+        await bench.saver.save(late)
+    assert (await operation_of(bench, run), await bench.machine(run.machine)) == before
+
+
+async def test_a_step_tells_deadline_reason_and_evidence(bench: Bench) -> None:
+    run = await begun(bench)
+    deadline = now_us() + 7_000_000
+    await bench.saver.save(result(run, STEPS[0], STARTED, deadline_us=deadline))
+    machine = await bench.machine(run.machine)
+    assert machine.state_deadline.ToMicroseconds() == deadline
+    assert machine.state_reason == "Asking the BMC for the power state; next is power-off"
+    retrying = result(run, STEPS[0], task_pb2.OUTCOME_RETRYING, message="BMC x does not answer; attempt 2 follows")
+    await bench.saver.save(retrying)
+    machine = await bench.machine(run.machine)
+    assert machine.state_reason == ("Asking the BMC for the power state: BMC x does not answer; attempt 2 follows")
+    await bench.saver.save(result(run, STEPS[0], DONE, 2, evidence="power=on"))
+    machine = await bench.machine(run.machine)
+    assert (machine.status.power, machine.status.evidence) == ("on", "power=on")
+    assert machine.status.power_read_time.seconds > 0
+
+
+async def test_a_late_result_does_not_hide_what_was_seen_after_it(bench: Bench) -> None:
+    run = await begun(bench)
+    early = [
+        result(run, model.READ_POWER, STARTED),
+        result(run, model.READ_POWER, DONE, evidence="power=off"),
+        result(run, model.SET_BOOT_DEVICE, DONE, evidence="bootdev=network"),
+    ]
+    await bench.saver.save(result(run, model.POWER_ON, DONE, evidence="power=on"))
+    await bench.saver.save(result(run, model.WAIT_PHONE_HOME, STARTED))
+    before = await bench.machine(run.machine)
+    for late in early:
+        await bench.saver.save(late)
+    assert await bench.machine(run.machine) == before
+    assert (before.status.power, before.status.evidence) == ("on", "power=on")
+    steps = {step.name: step.state for step in (await operation_of(bench, run)).steps}
+    assert steps[model.READ_POWER] == steps[model.SET_BOOT_DEVICE] == operation_pb2.STEP_STATE_DONE
+
+
+async def test_results_of_nothing_that_is_known_are_dropped(bench: Bench) -> None:
+    run = await begun(bench)
+    unknown = result(run, "another-step", DONE)
+    await bench.saver.save(unknown)
+    unknown.operation = new_id()
+    await bench.saver.save(unknown)
+    assert {step.state for step in (await operation_of(bench, run)).steps} == {operation_pb2.STEP_STATE_WAITING}
+
+
+async def test_an_operation_is_taken_by_one_at_a_time(bench: Bench) -> None:
+    provision = await bench.provision(await bench.register_anything())
+    store = PostgresTaskStore(Database(bench.pool), bench.box, bench.changes, now_us)
+    answers = await asyncio.gather(*[store.take(provision.operation.id, message, 15) for message in (7, 7, 8, 8)])
+    winners = [each for each in answers if isinstance(each, Taken)]
+    assert len(winners) == 1
+    others = sorted(each for each in answers if isinstance(each, Ending))
+    assert others == [Ending.BUSY, Ending.DUPLICATE, Ending.DUPLICATE]
+    await store.let_go(winners[0], undone=True)
+    again = await store.take(provision.operation.id, 9, 15)
+    assert isinstance(again, Taken)
+    assert (again.fence, again.runs) == (winners[0].fence + 1, 1)
+    assert await store.take(new_id(), 1, 15) is Ending.UNKNOWN
+
+
+async def test_a_hold_lasts_as_long_as_the_longest_that_was_asked_for(bench: Bench) -> None:
+    run = await begun(bench)
+    store = PostgresTaskStore(Database(bench.pool), bench.box, bench.changes, now_us)
+    await store.hold(run, 60)
+    await store.hold(run, 1)
+    left = "SELECT extract(epoch FROM hold_until - now()) FROM control.operations"
+    assert await bench.pool.fetchval(left) > 50
+    await store.hold(run, 1, shorten=True)
+    assert await bench.pool.fetchval(left) < 2
+    await bench.pool.execute("UPDATE control.machines SET fence = fence + 1")
+    with pytest.raises(Fenced):
+        await store.hold(run, 1)
+
+
+async def test_history_counts_every_attempt_once(bench: Bench) -> None:
+    run = await begun(bench)
+    outcomes = list(
+        itertools.chain.from_iterable(
+            [(STARTED, attempt), (task_pb2.OUTCOME_RETRYING, attempt)] for attempt in (1, 2, 3)
+        )
+    )
+    for outcome, attempt in outcomes + outcomes:
+        await bench.saver.save(result(run, STEPS[0], outcome, attempt))
+    events = await bench.pool.fetchval("SELECT count(*) FROM control.machine_events WHERE machine = $1", run.machine)
+    assert events == 1 + 3
+    assert (await operation_of(bench, run)).steps[0].attempts == 3
