@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.backoff import GOOD_RUN_S, MOST_S, Backoff
@@ -22,6 +23,12 @@ from mulligan.config import load_settings
 from tests.waiting import eventually
 
 WAITS = "import signal; print('up', flush=True); signal.pause()"
+# Its first thread ends, as that of a killed process may do before the others: the kernel shows a zombie.
+HEADLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
 
 
 def test_backoff_grows_to_its_limit_and_forgets_after_a_good_run() -> None:
@@ -74,6 +81,18 @@ async def test_the_end_of_a_process_is_seen_at_once_even_as_a_zombie(places: Pla
     found.send(signal.SIGKILL)
     assert await wait_all([found], timeout_s=5)
     process.wait()
+
+
+async def test_a_process_lives_as_long_as_any_of_its_threads_for_they_hold_its_ports(places: Places) -> None:
+    process = spawn([sys.executable, "-c", HEADLESS], os.environ, places.log("x"), places.state_dir)
+    try:
+        await eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        found = ProcessId.of(process.pid)
+        assert found is not None
+        assert not await wait_all([found], timeout_s=0.05)
+        assert not await kill_all([found])
+    finally:
+        end(process)
 
 
 async def test_what_a_supervisor_started_is_found_by_its_mark_and_session(places: Places) -> None:
