@@ -30,12 +30,16 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has the pid now; None when there is none or it is a zombie."""
+        """The process that has the pid now; None when there is none or it is a zombie.
+
+        A process whose first thread has ended looks like one while the others hold its files and ports.
+        """
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return None if fields[0] in "ZX" else cls(pid, f"{_boot()}-{fields[19]}")
+        state, threads, started = fields[0], int(fields[17]), fields[19]
+        return None if state in "ZX" and threads <= 1 else cls(pid, f"{_boot()}-{started}")
 
     @classmethod
     def own(cls) -> ProcessId:
