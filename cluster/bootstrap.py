@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from cluster.host import prepare_host, require_free_ports
@@ -19,7 +20,7 @@ from cluster.processes import last_lines, spawn
 from cluster.settings_file import write_settings
 from cluster.status import ChildStatus, HostStatus, host_status, supervisor_of
 from mulligan.client.contexts import write_local_context
-from mulligan.config import Settings, load_settings
+from mulligan.config import Settings, load_settings, stored_settings, without_settings
 from mulligan.errors import FailedPrecondition, Unavailable
 from mulligan.stores import etcd as etcd_store
 from mulligan.stores import keys
@@ -34,31 +35,35 @@ GATEWAYS = ("iam", "meta", "resource", "control")
 Show = Callable[[HostStatus], None]
 
 
-def settings_for(flags: Mapping[str, Any]) -> Settings:
-    """The settings with these flags, which from now on are kept in the settings file.
-
-    Raises FailedPrecondition when the running system has others.
-    """
-    settings = load_settings(flags)
-    kept = load_settings({"state_dir": settings.state_dir})
-    if settings != kept and supervisor_of(Places(settings.state_dir)):
-        changed = [name for name in flags if getattr(settings, name) != getattr(kept, name)]
+def settings_for(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings with these flags; raises FailedPrecondition when the running system has others."""
+    settings = load_settings(flags, environment)
+    changed = _changes(settings)
+    if changed and supervisor_of(Places(settings.state_dir)):
         raise FailedPrecondition(
             f"the system in {settings.state_dir} runs with another {', '.join(changed)}; run `mulligan down` first"
         )
-    write_settings(Places(settings.state_dir).settings, flags)
     return settings
+
+
+def _changes(settings: Settings) -> dict[str, Any]:
+    """What the settings file does not say, or says otherwise."""
+    stored = stored_settings(settings.state_dir)
+    names = [field.name for field in fields(Settings)]
+    return {name: getattr(settings, name) for name in names if getattr(settings, name) != getattr(stored, name)}
 
 
 async def bring_up(settings: Settings, show: Show = lambda _: None) -> list[str]:
     """Starts what does not run and waits until all of it works; the gateways' addresses, IAM first.
 
-    Raises FailedPrecondition with the cause, Unavailable when it takes longer than 150 s.
+    From then on the settings file has the settings, whatever gave them. Raises FailedPrecondition with the cause,
+    Unavailable when it takes longer than 150 s.
     """
     places = Places(settings.state_dir)
-    await asyncio.to_thread(prepare_host, settings)
+    await prepare_host(settings)
     if not host_status(settings).running:
-        require_free_ports(settings)
+        await require_free_ports(settings)
+    write_settings(places.settings, _changes(settings))
     started: subprocess.Popen[bytes] | None = None
     try:
         async with asyncio.timeout(HEALTHY_DEADLINE_S):
@@ -72,7 +77,7 @@ async def bring_up(settings: Settings, show: Show = lambda _: None) -> list[str]
             addresses = await gateway_addresses(settings)
     except TimeoutError:
         raise Unavailable(_why_not(host_status(settings), places)) from None
-    write_local_context(settings, addresses=addresses)
+    write_local_context(settings, addresses)
     return addresses
 
 
@@ -91,7 +96,7 @@ async def gateway_addresses(settings: Settings) -> list[str]:
 
 def _start_supervisor(settings: Settings, places: Places) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-P", "-m", "cluster.supervisor", f"--state-dir={settings.state_dir}"]
-    return spawn(arguments, os.environ, places.log("supervisor"), places.state_dir)
+    return spawn(arguments, without_settings(os.environ), places.log("supervisor"), places.state_dir)
 
 
 def _check(settings: Settings, status: HostStatus, started: subprocess.Popen[bytes] | None) -> None:

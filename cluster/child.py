@@ -168,7 +168,8 @@ class Child:
             except Exception as error:
                 log.debug("%s is not ready: %s", self.spec.name, error)
             await asyncio.sleep(READY_PAUSE_S)
-        self._save(state=READY)
+        # What it took to get there no longer counts.
+        self._save(state=READY, restarts=0)
         self.ready.set()
 
     def _reap(self) -> str:

@@ -16,25 +16,28 @@ from rich.console import Console
 
 from mulligan.cli import app
 from mulligan.cli.app import bench
-from mulligan.cli.command import perform
+from mulligan.cli.command import OutputOption, perform
+from mulligan.cli.output import Format, Printer
 from mulligan.config import Settings, load_settings
-from mulligan.errors import MulliganError
+from mulligan.errors import FailedPrecondition, MulliganError
 
 # What the client's commands exit with when no gateway answers.
 NO_ANSWER = 8
 
 PANEL = "This host"
 
+ADMIN = 'The context "local" logs in as the first administrator, with the secret in {}'
+NO_ADMIN = "Log in with `mulligan login ACCOUNT`: the first administrator's secret is on the first host."
 RUNS = """
 Mulligan runs. Gateways: {addresses}
-The context "local" logs in as the first administrator, with the secret in {admin}
+{admin}
 
   mulligan status                     every dependency, service, gateway and queue
   mulligan inventory load FILE        your regions, types, groups and providers
   mulligan down                       drains and stops all of it; the state stays
 """
 
-Act = Callable[[dict[str, Any]], Awaitable[int | None]]
+Act = Callable[..., Awaitable[int | None]]
 
 
 def main() -> None:
@@ -47,15 +50,23 @@ def main() -> None:
         raise
 
 
-def _with_settings(name: str, *, hidden: bool = False) -> Callable[[Act], Act]:
-    """Registers a command that has an option for each setting and gets those that were given."""
+def _with_settings(name: str, *, hidden: bool = False, tells: bool = False) -> Callable[[Act], Act]:
+    """Registers a command that has an option for each setting and gets those that were given.
+
+    `tells`: it ends with a result, so it also gets a format.
+    """
 
     def register(act: Act) -> Act:
         def run(**flags: Any) -> None:
+            output = (flags.pop("output"),) if tells else ()
             given = {setting: value for setting, value in flags.items() if value is not None}
-            raise typer.Exit(perform(lambda: act(given)))
+            raise typer.Exit(perform(lambda: _with_server_parts(act, given, *output)))
 
         parameters = [_option(setting.name, setting.metadata["help"]) for setting in fields(Settings)]
+        if tells:
+            parameters.append(
+                Parameter("output", Parameter.KEYWORD_ONLY, default=Format.TABLE, annotation=OutputOption)
+            )
         run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(name, help=act.__doc__, hidden=hidden, rich_help_panel=PANEL)(run)
@@ -70,36 +81,68 @@ def _option(name: str, help_text: str) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-@_with_settings("bootstrap")
-async def _bootstrap(flags: dict[str, Any]) -> None:
+async def _with_server_parts(act: Act, *arguments: Any) -> int | None:
+    """Runs it; raises FailedPrecondition where only the client is installed."""
+    try:
+        return await act(*arguments)
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            f"this command needs {error.name}, a part of servers; pip install 'mulligan[server,embedded]'"
+        ) from None
+
+
+@_with_settings("bootstrap", tells=True)
+async def _bootstrap(flags: dict[str, Any], output: Format) -> None:
     """Start everything that this host runs, and wait until it works. Safe to repeat."""
     from cluster.bootstrap import bring_up, settings_for
-    from cluster.places import Places
     from cluster.progress import Progress
-    from cluster.ray_head import LOOPBACK, node_address, ray_address
 
-    console = Console(highlight=False, soft_wrap=True)
     settings = settings_for(flags)
+    console = _console(output)
     with Progress(console, f"Starting Mulligan in {settings.state_dir}") as progress:
         addresses = await bring_up(settings, progress.show)
-        console.print(f"healthy after {progress.elapsed_s:.1f} s")
-    console.print(RUNS.format(addresses=" ".join(addresses), admin=Places(settings.state_dir).admin))
-    if node_address(settings) != LOOPBACK:
-        console.print(f"Other hosts join with: mulligan bootstrap --ray {ray_address(settings)}")
+        elapsed_s = progress.elapsed_s
+        console.print(f"healthy after {elapsed_s:.1f} s")
+    if output is not Format.TABLE:
+        told = {"gateways": addresses, "state_dir": str(settings.state_dir), "elapsed_s": round(elapsed_s, 3)}
+        await Printer(Console(), output).one(told)
+        return
+    _greet(console, settings, addresses)
 
 
-@_with_settings("down")
-async def _down(flags: dict[str, Any]) -> None:
+def _greet(console: Console, settings: Settings, addresses: list[str]) -> None:
+    from cluster.places import Places
+    from cluster.ray_head import LOOPBACK, node_address, ray_address
+
+    admin = Places(settings.state_dir).admin
+    told = ADMIN.format(admin) if admin.exists() else NO_ADMIN
+    console.print(RUNS.format(addresses=" ".join(addresses), admin=told))
+    if node_address(settings) != LOOPBACK and settings.etcd and settings.nats and settings.postgres:
+        console.print(
+            f"Other hosts join with --ray {ray_address(settings)} and the same etcd, nats, postgres; see docs/host.md"
+        )
+
+
+@_with_settings("down", tells=True)
+async def _down(flags: dict[str, Any], output: Format) -> None:
     """Drain and stop everything that this host runs. The state stays."""
     from cluster.down import bring_down
     from cluster.progress import Progress
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console(output)
     settings = load_settings(flags)
     with Progress(console, f"Stopping Mulligan in {settings.state_dir}") as progress:
         ran = await bring_down(settings, progress.show)
         elapsed_s = progress.elapsed_s
+    if output is not Format.TABLE:
+        await Printer(Console(), output).one({"stopped": ran, "elapsed_s": round(elapsed_s, 3)})
+        return
     console.print(f"stopped after {elapsed_s:.1f} s; no process is left" if ran else "nothing runs here")
+
+
+def _console(output: Format) -> Console:
+    """Where progress is shown: apart from a result that is meant for programs."""
+    return Console(highlight=False, soft_wrap=True, stderr=output is not Format.TABLE)
 
 
 @_with_settings("supervise", hidden=True)
@@ -128,7 +171,7 @@ def _demo() -> None:
             f"decommissioned_s={outcome.decommissioned_s:.3f}"
         )
 
-    raise typer.Exit(perform(act))
+    raise typer.Exit(perform(lambda: _with_server_parts(act)))
 
 
 @bench.command("claims")
@@ -154,7 +197,7 @@ def _bench_claims(
         lines = [json.dumps(figures)] if as_json else [f"{name:<20}{value:>12,}" for name, value in figures.items()]
         typer.echo("\n".join(lines))
 
-    raise typer.Exit(perform(act))
+    raise typer.Exit(perform(lambda: _with_server_parts(act)))
 
 
 def _show_host() -> None:

@@ -15,13 +15,14 @@ from ray.exceptions import RayError
 
 from actors.names import NAMESPACE, ActorName
 from cluster.component_state import ComponentState, report
-from cluster.host import with_ports
+from cluster.host import with_addresses
 from cluster.places import Places
 from cluster.processes import ProcessId
 from cluster.ray_actors import RayActors
 from cluster.ray_head import node_address, node_process, ray_address
 from cluster.reconcile import Reconciler
 from cluster.shards import SERVICES_OF_COMPONENT, desired_targets, is_gateway, leftover
+from cluster.system import system_id, take_ray
 from mulligan import __version__
 from mulligan.config import Settings
 from mulligan.errors import MulliganError, Unavailable
@@ -87,10 +88,11 @@ class Component:
         """Connects, reconciles for ever, and drains when cancelled."""
         addresses = Addresses.load(self._settings)
         etcd = await _patiently(lambda: etcd_store.connect(addresses))
+        system = await _patiently(lambda: system_id(etcd))
         await _patiently(self._reach_ray)
-        await asyncio.to_thread(self._join)
+        await asyncio.to_thread(self._join, system)
         self._joined.set()
-        actors = RayActors(etcd, addresses, with_ports(self._settings))
+        actors = RayActors(etcd, addresses, with_addresses(self._settings))
         regions = etcd_store.WatchedPrefix(etcd, keys.META_REGIONS)
         await _patiently(regions.start)
         try:
@@ -118,7 +120,7 @@ class Component:
             _, writer = await asyncio.open_connection(host, int(port))
             writer.close()
 
-    def _join(self) -> None:
+    def _join(self, system: str) -> None:
         ray.init(
             address=ray_address(self._settings),
             namespace=NAMESPACE,
@@ -126,6 +128,7 @@ class Component:
             configure_logging=False,
             _node_ip_address=node_address(self._settings),
         )
+        take_ray(system, ray_address(self._settings))
 
     async def _keep_actors(self, actors: RayActors, regions: etcd_store.WatchedPrefix) -> None:
         """Keeps an eye on each actor on its own: what one takes its time for does not hold the others up."""

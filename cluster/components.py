@@ -6,6 +6,7 @@ import os
 import sys
 
 from cluster.flags import parse_flags
+from cluster.places import Places
 from cluster.ray_head import ray_environment
 from mulligan.config import load_settings
 from mulligan.errors import MulliganError
@@ -41,13 +42,14 @@ def executor() -> None:
 def _main(component: str, arguments: list[str]) -> None:
     try:
         settings = load_settings(parse_flags(_PROGRAM_OF[component], arguments))
+        Places(settings.state_dir).make()
         # Ray reads its environment when it is imported, so that comes after.
         os.environ.update(ray_environment(settings))
         from cluster.component import run_component
 
         run_component(component, settings)
-    except MulliganError as error:
-        print(f"{_PROGRAM_OF[component]}: {error.message}", file=sys.stderr)
+    except (MulliganError, OSError) as error:
+        print(f"{_PROGRAM_OF[component]}: {error}", file=sys.stderr)
         sys.exit(1)
 
 

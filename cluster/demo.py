@@ -5,8 +5,10 @@ After bootstrap everything goes through the smart client, as an operator's and a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -50,10 +52,11 @@ class Outcome:
 
 async def play(say: Say) -> Outcome:
     """Brings a system up in a folder of its own, runs the demo on it, and takes everything down whatever happened."""
+    _end_in_order_on_signals()
     with tempfile.TemporaryDirectory(prefix="mulligan-demo-") as folder:
         # The user's own client file stays as it is.
         os.environ["XDG_CONFIG_HOME"] = f"{folder}/config"
-        settings = settings_for({"state_dir": Path(folder) / "state", "port": 0})
+        settings = settings_for({"state_dir": Path(folder) / "state", "port": 0}, environment={})
         begun = time.monotonic()
         try:
             addresses = await bring_up(settings, _Follower(say))
@@ -63,6 +66,14 @@ async def play(say: Say) -> Outcome:
             say("draining and stopping everything")
             await bring_down(settings)
             say("stopped; no process is left")
+
+
+def _end_in_order_on_signals() -> None:
+    """A closed terminal or `timeout` ends the demo as Ctrl-C does: with nothing left behind."""
+    playing = asyncio.current_task()
+    assert playing is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
 
 
 class _Follower:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mulligan.config import SETTINGS_FILE
 from mulligan.errors import FailedPrecondition
 from mulligan.files import make_private_directory, write_private
 
@@ -25,7 +26,7 @@ class Places:
     @property
     def settings(self) -> Path:
         """The settings file."""
-        return self.state_dir / "mulligan.toml"
+        return self.state_dir / SETTINGS_FILE
 
     @property
     def secrets(self) -> Path:

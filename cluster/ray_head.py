@@ -61,7 +61,7 @@ def node_address(settings: Settings) -> str:
             if candidate and not ip_address(candidate).is_unspecified:
                 return candidate
         except ValueError:
-            return socket.gethostbyname(candidate)
+            return _resolved(candidate)
     return _outward_address()
 
 
@@ -144,11 +144,26 @@ class RayHead(EmbeddedServer):
 
 
 def ensure_token(settings: Settings) -> None:
-    """Makes the token that guards this Ray cluster unless it is there."""
+    """Makes the token that guards this Ray cluster unless it is there; raises FailedPrecondition for another's."""
     path = Places(settings.state_dir).ray_token
-    if not path.exists():
-        make_private_directory(path.parent)
-        write_private(path, secrets.token_hex(32).encode())
+    if path.exists():
+        return
+    make_private_directory(path.parent)
+    if settings.ray:
+        raise FailedPrecondition(
+            f"copy the token of the Ray cluster at {settings.ray} to {path}; `ray get-auth-token` on its head shows it"
+        )
+    write_private(path, secrets.token_hex(32).encode())
+
+
+def _resolved(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"the host name {host} cannot be resolved ({error.strerror}); give an address, or a name that resolves, "
+            "as advertise or listen"
+        ) from None
 
 
 def _outward_address() -> str:

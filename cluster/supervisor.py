@@ -57,7 +57,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; then stops everything. Raises FailedPrecondition when another supervisor runs."""
-        prepare_host(self._settings)
+        await prepare_host(self._settings)
         self._lock()
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,6 +12,7 @@ from typing import Any
 from mulligan.errors import InvalidArgument
 
 ENVIRONMENT_PREFIX = "MULLIGAN_"
+SETTINGS_FILE = "mulligan.toml"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -31,10 +32,13 @@ class Settings:
     state_dir: Path = _setting(
         Path(), "Folder for all state and secrets. Change it to run a second system on this host."
     )
-    etcd: str = _setting("", "host:port[,host:port] of your own etcd. Give it for production; empty runs one here.")
+    etcd: str = _setting(
+        "",
+        "host:port[,host:port] of your own etcd, TLS by the CA of tls_dir. For production; empty runs one here.",
+    )
     nats: str = _setting("", "URL of your own NATS with JetStream. Give it for production; empty runs one here.")
     postgres: str = _setting("", "DSN of your own PostgreSQL database. Give it for production; empty runs one here.")
-    ray: str = _setting("", "host:port of a running Ray head to join. Give it on every host but the first.")
+    ray: str = _setting("", "host:port of a running Ray head: your own or the first host's. Empty runs one here.")
     listen: str = _setting("127.0.0.1", "Address that gateways bind. 0.0.0.0 to serve other hosts.")
     port: int = _setting(7400, "First of five ports: iam, meta, resource, control, boot. 0 takes free ones.")
     advertise: str = _setting("", "Host name or address that clients reach this host by. Empty: as listen.")
@@ -63,17 +67,31 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str] | Non
         if environment.get(ENVIRONMENT_PREFIX + setting.name.upper())
     }
     state_dir = Path(given.get("state_dir") or from_environment.get("state_dir") or default_state_dir()).absolute()
-    merged = {**_read_file(state_dir / "mulligan.toml"), **from_environment, **given, "state_dir": state_dir}
+    merged = {**_read_file(state_dir / SETTINGS_FILE), **from_environment, **given, "state_dir": state_dir}
     return _validated(merged)
+
+
+def stored_settings(state_dir: Path) -> Settings:
+    """What `mulligan.toml` in the state directory says by itself, over the defaults."""
+    return load_settings({"state_dir": state_dir}, environment={})
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment that gives no setting, so that the file decides."""
+    ours = {ENVIRONMENT_PREFIX + setting.name.upper() for setting in fields(Settings)}
+    return {name: value for name, value in environment.items() if name not in ours}
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        found = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path} is not valid TOML ({error}); mend or remove it") from None
+    if isinstance(found.get("tls_dir"), str) and found["tls_dir"]:
+        found["tls_dir"] = str(path.parent / found["tls_dir"])
+    return found
 
 
 def _validated(values: Mapping[str, Any]) -> Settings:
@@ -95,8 +113,17 @@ def _converted(name: str, value: Any) -> Any:
     if name == "state_dir":
         return Path(value)
     if name not in ("port", "executors"):
-        return str(value)
+        return _text(name, value)
     try:
+        if isinstance(value, bool | float):
+            raise ValueError
         return int(value)
-    except ValueError:
+    except (TypeError, ValueError):
         raise InvalidArgument(f"{name} must be a whole number, not {value!r}", field=name) from None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise InvalidArgument(f"{name} must be text in quotes, not {value!r}", field=name)
+    # Processes that do not work in the caller's folder read it too.
+    return str(Path(value).absolute()) if name == "tls_dir" and value else str(value)

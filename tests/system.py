@@ -51,7 +51,7 @@ class System:
 async def running_system() -> AsyncIterator[System]:
     """A system of its own. The user's client configuration is left alone."""
     with tempfile.TemporaryDirectory(prefix="mulligan-e2e-") as folder, _home(Path(folder)):
-        settings = settings_for({"state_dir": Path(folder) / "state", "port": 0})
+        settings = settings_for({"state_dir": Path(folder) / "state", "port": 0}, environment={})
         try:
             addresses = await bring_up(settings)
             admin = json.loads(Places(settings.state_dir).admin.read_text())

@@ -111,7 +111,7 @@ def perform(work: Callable[[], Awaitable[int | None]]) -> int:
     except MulliganError as error:
         complain(error)
         return exit_code(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # who read our output has stopped; there is nobody to tell

@@ -15,9 +15,16 @@ def read_secret(prompt: str, from_stdin: bool, *, confirm: bool = False) -> str:
     elif not sys.stdin.isatty():
         raise InvalidArgument("there is no terminal to ask for the secret; pipe it in and give --secret-stdin")
     else:
-        secret = getpass.getpass(f"{prompt}: ")
-        if confirm and getpass.getpass("Again: ") != secret:
+        secret = _ask(prompt)
+        if confirm and _ask("Again") != secret:
             raise InvalidArgument("the two entries differ; try again")
     if not secret:
         raise InvalidArgument("the secret is empty; nothing was done")
     return secret
+
+
+def _ask(prompt: str) -> str:
+    try:
+        return getpass.getpass(f"{prompt}: ")
+    except EOFError:
+        return ""

@@ -33,12 +33,7 @@ from mulligan.files import locked, make_private_directory, write_private
 
 VERSION = 1
 
-# Gateways of iam, meta, resource and control take the first four ports.
-_GATEWAYS = 4
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-_EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,38 +136,25 @@ def set_context(name: str, context: Context, *, make_current: bool = False, path
         save(load(path).with_context(name, context, make_current=make_current), path)
 
 
-def write_local_context(
-    settings: Settings,
-    *,
-    name: str = "local",
-    addresses: Sequence[str] = (),
-    path: Path | None = None,
-) -> None:
-    """Makes the system of these settings the current context: its gateways, its CA, and its first administrator.
+def write_local_context(settings: Settings, addresses: Sequence[str], path: Path | None = None) -> None:
+    """Makes the system of these settings the current context, "local": its gateways, CA and first administrator.
 
-    Without `addresses` they follow from the settings; give them when `port` is 0. The administrator's secret stays
-    where it is: the context names the file. A project and region that were set for the administrator stay.
+    The administrator's secret stays where it is: the context names the file, on the host that has it. A project and
+    region that were set for the administrator stay.
     """
+    name = "local"
     tls_dir = Path(settings.tls_dir) if settings.tls_dir else settings.state_dir / "tls"
-    found = tuple(addresses) or _addresses(settings)
+    secret = settings.state_dir / "secrets" / "admin.json"
     context = Context(
-        addresses=found,
+        addresses=tuple(addresses),
         ca_file=str(tls_dir / "ca.crt"),
         account="admin",
-        credential_file=str(settings.state_dir / "secrets" / "admin.json"),
+        credential_file=str(secret) if secret.exists() else "",
     )
     before = load(path).contexts.get(name)
     if before and before.account == context.account:
         context = replace(context, project=before.project, region=before.region)
     set_context(name, context, make_current=True, path=path)
-
-
-def _addresses(settings: Settings) -> tuple[str, ...]:
-    if not settings.port:
-        raise InvalidArgument("with port 0 the gateways' addresses must be given", field="addresses")
-    host = "127.0.0.1" if settings.advertised_host in _EVERYWHERE else settings.advertised_host
-    bracketed = f"[{host}]" if ":" in host else host
-    return tuple(f"{bracketed}:{settings.port + offset}" for offset in range(_GATEWAYS))
 
 
 def _parse(document: Any) -> Contexts:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 ROOT = "/mulligan/"
 
+# The UUID of the system whose state this is.
+SYSTEM = f"{ROOT}system"
+
 # What clients and gateways route by. Values are JSON; entries live under a lease.
 CATALOG = f"{ROOT}catalog/"
 CATALOG_ACTORS = f"{CATALOG}actors/"

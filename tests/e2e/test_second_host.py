@@ -17,7 +17,6 @@ from cluster.down import bring_down
 from cluster.host import prepare_host
 from cluster.places import Places
 from cluster.ray_head import ray_address
-from cluster.settings_file import write_settings
 from mulligan.client import Client
 from mulligan.config import Settings
 from mulligan.errors import FailedPrecondition
@@ -47,14 +46,11 @@ async def second_host(system: System, monkeypatch: pytest.MonkeyPatch) -> AsyncI
             port=0,
         )
         with pytest.raises(FailedPrecondition, match=r"copy these from the first host.*master\.key"):
-            prepare_host(settings)
+            await prepare_host(settings)
         Places(state_dir).make()
         shutil.copytree(system.settings.state_dir / "tls", state_dir / "tls")
         for name in ("master.key", "ray.token"):
             shutil.copy(system.places.secrets / name, Places(state_dir).secrets / name)
-        # The host's own processes read their settings from its file.
-        lines = {name: getattr(settings, name) for name in ("etcd", "nats", "postgres", "ray", "listen", "port")}
-        write_settings(Places(state_dir).settings, lines)
         try:
             await bring_up(settings)
             yield settings

@@ -17,14 +17,16 @@ from actors.handles import ActorDirectory
 from actors.names import Pointer
 from actors.pointers import move_pointer
 from cluster.ray_actors import RayActors
+from cluster.ray_head import ray_address
 from cluster.reconcile import Reconciler
 from cluster.shards import Making, Target
+from cluster.system import system_id, take_ray
 from mulligan import __version__
 from mulligan.api.catalog.v1.catalog_service_pb2 import GetStatusRequest, GetStatusResponse, WatchCatalogRequest
 from mulligan.caller import ANONYMOUS
 from mulligan.config import Settings
 from mulligan.dispatch import OK
-from mulligan.errors import Unavailable, Unimplemented
+from mulligan.errors import FailedPrecondition, Unavailable, Unimplemented
 from mulligan.ids import new_id
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
@@ -94,6 +96,16 @@ async def shard(ray_settings: Settings, fresh_addresses: Addresses, etcd: EtcdCl
     yield found
     await found.reconciler().drain()
     await directory.close()
+
+
+async def test_a_ray_that_runs_another_system_is_not_taken(ray_settings: Settings, etcd: EtcdClient) -> None:
+    own = await system_id(etcd)
+    assert await system_id(etcd) == own
+    address = ray_address(ray_settings)
+    take_ray(own, address)
+    take_ray(own, address)
+    with pytest.raises(FailedPrecondition, match=f"{address} runs another Mulligan; give the etcd, nats and postgres"):
+        take_ray(new_id(), address)
 
 
 async def test_an_actor_serves_every_kind_of_call(shard: Shard) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -69,6 +70,23 @@ async def test_down_where_nothing_runs(shell: Shell) -> None:
     assert "nothing runs here" in ran.out
 
 
+async def test_the_results_of_a_host_command_are_for_programs_too(shell: Shell) -> None:
+    ran = await shell.run("down", "--output", "json")
+    assert json.loads(ran.out)["stopped"] is False
+
+
+async def test_a_component_of_a_host_that_was_not_set_up_says_what_to_do(shell: Shell) -> None:
+    program = Path(sys.executable).with_name("mulligan-iam")
+    process = await asyncio.create_subprocess_exec(
+        program, f"--state-dir={shell.state_dir}", stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(DEADLINE_S):
+        _, told = await process.communicate()
+    assert process.returncode == 1
+    assert "run `mulligan bootstrap` there" in told.decode()
+    assert "Traceback" not in told.decode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -91,6 +109,8 @@ async def test_a_port_that_is_taken_is_told_before_anything_starts(shell: Shell)
         ran = await shell.run("bootstrap", "--port", str(port))
     assert ran.code == 6
     assert f"port {port} of 127.0.0.1 cannot be used" in ran.err
+    # The next bootstrap is not to stumble over it again.
+    assert not Places(shell.state_dir).settings.exists()
     assert not host_status(Settings(state_dir=shell.state_dir)).running
 
 

@@ -12,6 +12,7 @@ from mulligan.config import Settings
 from mulligan.errors import InvalidArgument, NotFound
 from tests.fake_system import FakeIam, WallClock
 
+GATEWAYS = ("node1.example:7400", "node1.example:7401")
 LAB = Context(("10.0.0.5:7400",), ca_file="/etc/ca.crt", account="ada", project="lab", region="east")
 
 
@@ -69,10 +70,9 @@ def test_the_local_system_is_written_without_its_secret(tmp_path: Path) -> None:
     path, secrets = tmp_path / "client.yaml", tmp_path / "state" / "secrets"
     secrets.mkdir(parents=True)
     (secrets / "admin.json").write_text(json.dumps({"account": "admin", "secret": "hush"}))
-    settings = Settings(state_dir=tmp_path / "state", listen="0.0.0.0", port=7400)
-    contexts.write_local_context(settings, path=path)
+    contexts.write_local_context(Settings(state_dir=tmp_path / "state"), GATEWAYS, path)
     local = contexts.load(path).get()
-    assert local.addresses == tuple(f"127.0.0.1:{port}" for port in (7400, 7401, 7402, 7403))
+    assert local.addresses == GATEWAYS
     assert local.ca_file == str(tmp_path / "state" / "tls" / "ca.crt")
     assert "hush" not in path.read_text()
     assert "hush" not in repr(local.credentials())
@@ -80,23 +80,20 @@ def test_the_local_system_is_written_without_its_secret(tmp_path: Path) -> None:
 
 
 def test_bootstrapping_again_keeps_what_the_administrator_chose(tmp_path: Path) -> None:
-    path, settings = tmp_path / "client.yaml", Settings(state_dir=tmp_path, advertise="node1.example")
-    contexts.write_local_context(settings, path=path)
+    path, settings = tmp_path / "client.yaml", Settings(state_dir=tmp_path)
+    contexts.write_local_context(settings, GATEWAYS, path)
     contexts.set_context("local", Context(("old:1",), account="admin", region="east"), path=path)
-    contexts.write_local_context(settings, path=path)
+    contexts.write_local_context(settings, GATEWAYS, path)
     assert contexts.load(path).get().region == "east"
-    assert contexts.load(path).get().addresses[0] == "node1.example:7400"
+    assert contexts.load(path).get().addresses == GATEWAYS
     contexts.set_context("local", Context(("old:1",), account="ada", project="lab"), path=path)
-    contexts.write_local_context(settings, path=path)
+    contexts.write_local_context(settings, GATEWAYS, path)
     assert (contexts.load(path).get().account, contexts.load(path).get().project) == ("admin", "")
 
 
-def test_free_ports_must_be_told(tmp_path: Path) -> None:
-    settings, path = Settings(state_dir=tmp_path, port=0), tmp_path / "client.yaml"
-    with pytest.raises(InvalidArgument, match="addresses must be given"):
-        contexts.write_local_context(settings, path=path)
-    contexts.write_local_context(settings, addresses=["127.0.0.1:41234"], path=path)
-    assert contexts.load(path).get("local").addresses == ("127.0.0.1:41234",)
+def test_a_host_without_the_administrators_secret_does_not_name_it(tmp_path: Path) -> None:
+    contexts.write_local_context(Settings(state_dir=tmp_path), GATEWAYS, tmp_path / "client.yaml")
+    assert contexts.load(tmp_path / "client.yaml").get().credential_file == ""
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[]", '{"account": "admin"}'])

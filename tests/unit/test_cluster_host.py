@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,13 +15,17 @@ import psutil
 import pytest
 
 from cluster.backoff import GOOD_RUN_S, MOST_S, Backoff
+from cluster.bootstrap import settings_for
 from cluster.child import ChildState
 from cluster.component_state import ComponentState, component_ready, component_state, report
+from cluster.host import certificate_hosts, require_free_ports, with_addresses
 from cluster.places import Places, write_json
 from cluster.ports import free_ports, is_free
 from cluster.processes import MARK, ProcessId, kill_all, last_lines, marked, session_members, spawn, wait_all
+from cluster.ray_head import node_address
 from cluster.settings_file import write_settings
-from mulligan.config import load_settings
+from mulligan.config import Settings, load_settings, stored_settings, without_settings
+from mulligan.errors import FailedPrecondition, InvalidArgument
 from tests.waiting import eventually
 
 WAITS = "import signal; print('up', flush=True); signal.pause()"
@@ -156,6 +162,77 @@ def test_settings_are_written_where_they_are_read(tmp_path: Path) -> None:
     assert (settings.port, settings.advertise, settings.listen) == (7400, 'odd"name', "10.0.0.1")
     assert file.read_text().startswith("# chosen by hand\n")
     assert "state_dir" not in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("port = 1.9", "port must be a whole number, not 1.9"),
+        ("executors = [1]", "executors must be a whole number"),
+        ("executors = true", "executors must be a whole number"),
+        ("listen = 4", "listen must be text in quotes, not 4"),
+        ("colour = 'red'", "unknown setting 'colour'"),
+    ],
+)
+def test_a_wrong_line_of_the_settings_file_is_told(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "mulligan.toml").write_text(f"{line}\n")
+    with pytest.raises(InvalidArgument, match=re.escape(told)):
+        load_settings({"state_dir": tmp_path}, environment={})
+
+
+def test_a_folder_of_certificates_means_the_same_to_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mulligan.toml").write_text('tls_dir = "certificates"\n')
+    monkeypatch.chdir(tmp_path.parent)
+    assert stored_settings(tmp_path).tls_dir == str(tmp_path / "certificates")
+    given = load_settings({"state_dir": tmp_path, "tls_dir": "other"}, environment={})
+    assert given.tls_dir == str(tmp_path.parent / "other")
+
+
+def test_the_environment_gives_settings_to_who_reads_them_not_to_what_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULLIGAN_PORT", "8000")
+    monkeypatch.setenv("MULLIGAN_ETCD", "10.0.0.1:2379")
+    monkeypatch.setenv("MULLIGAN_COLOUR", "red")
+    settings = settings_for({"state_dir": tmp_path, "port": 9000})
+    assert (settings.port, settings.etcd) == (9000, "10.0.0.1:2379")
+    assert settings_for({"state_dir": tmp_path}, environment={}).etcd == ""
+    left = without_settings(os.environ)
+    assert left["MULLIGAN_COLOUR"] == "red"
+    assert load_settings({"state_dir": tmp_path}, left) == stored_settings(tmp_path)
+
+
+def test_a_running_system_is_told_from_one_with_other_settings(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.make()
+    write_json(places.supervisor, ProcessId.own().tell())
+    assert settings_for({"state_dir": tmp_path}, environment={}) == stored_settings(tmp_path)
+    with pytest.raises(FailedPrecondition, match="runs with another nats, port; run `mulligan down`"):
+        settings_for({"state_dir": tmp_path, "port": 7500}, environment={"MULLIGAN_NATS": "nats://10.0.0.1"})
+
+
+def test_a_host_that_listens_everywhere_is_advertised_by_an_address_that_others_can_use(tmp_path: Path) -> None:
+    settings = with_addresses(Settings(state_dir=tmp_path, listen="0.0.0.0"))
+    assert settings.advertised_host == node_address(Settings(state_dir=tmp_path, listen="0.0.0.0"))
+    assert settings.advertised_host in certificate_hosts(settings)
+    named = with_addresses(Settings(state_dir=tmp_path, listen="0.0.0.0", advertise="node1.example"))
+    assert named.advertised_host == "node1.example"
+    assert with_addresses(Settings(state_dir=tmp_path)).advertised_host == "127.0.0.1"
+
+
+def test_a_name_that_does_not_resolve_is_told(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, listen="0.0.0.0", advertise="no-such-host.invalid")
+    with pytest.raises(FailedPrecondition, match=r"no-such-host\.invalid cannot be resolved"):
+        node_address(settings)
+
+
+async def test_ports_that_a_killed_process_still_holds_are_waited_for(tmp_path: Path) -> None:
+    first = free_ports(5)
+    holder = socket.create_server(("127.0.0.1", first))
+    asyncio.get_running_loop().call_later(0.3, holder.close)
+    await require_free_ports(Settings(state_dir=tmp_path, port=first))
 
 
 def test_the_end_of_a_log(tmp_path: Path) -> None:
