@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from cluster.down import bring_down
 from cluster.host import prepare_host
 from cluster.places import Places
 from cluster.ray_head import ray_address
+from cluster.status import supervisor_of
 from mulligan.client import Client
 from mulligan.config import Settings
 from mulligan.errors import FailedPrecondition
@@ -72,10 +73,11 @@ async def test_a_second_host_serves_takes_over_and_leaves(system: System, monkey
             addresses = {part.address for part in report.components if part.name.startswith("gateway-resource/")}
             assert {address.rpartition(":")[0] for address in addresses} == {"127.0.0.1", SECOND}
             before = await resource_actor(client)
-            first = ChildState.read(system.places, "resource").process
-            assert first is not None
-            first.send(signal.SIGTERM)
-            after = await eventually(lambda: _other(client, before), within_s=60)
+            with _held_still(system):
+                first = ChildState.read(system.places, "resource").process
+                assert first is not None
+                first.send(signal.SIGTERM)
+                after = await eventually(lambda: _other(client, before), within_s=60)
             region = (await client.meta.create_region(name=f"region-{new_id()}")).region.id
             providers = client.resource.list_providers(region=region, timeout_s=20)
             assert [provider async for provider in providers] == []
@@ -83,6 +85,18 @@ async def test_a_second_host_serves_takes_over_and_leaves(system: System, monkey
         # The second host is gone: what it served is served again.
         await eventually(lambda: _other(client, after), within_s=60)
         await eventually(lambda: _healthy(client), within_s=60)
+
+
+@contextmanager
+def _held_still(system: System) -> Iterator[None]:
+    """The first host starts nothing again meanwhile, so that what comes is the second one's."""
+    supervisor = supervisor_of(system.places)
+    assert supervisor is not None
+    supervisor.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        supervisor.send(signal.SIGCONT)
 
 
 async def _other(client: Client, before: str) -> str:
