@@ -11,7 +11,7 @@ from tests.chaos.field import Field, opened_field
 _RECOVERIES = pytest.StashKey[dict[str, tuple[float, float]]]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def field(pytestconfig: pytest.Config) -> AsyncIterator[Field]:
     """A system with machines. Each test leaves it healthy."""
     async with opened_field() as opened:

@@ -9,7 +9,7 @@ import pytest
 from tests.system import System, running_system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def system() -> AsyncIterator[System]:
     """Everything, from etcd to the gateways. Do not kill its parts here: tests/chaos has systems for that."""
     async with running_system() as running:

@@ -12,7 +12,7 @@ from tests.stories.runner import STORIES, Story
 from tests.system import System
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def cast(system: System) -> AsyncIterator[Cast]:
     """Accounts of every role, made once."""
     assembled = await assemble(system.gateways["iam"], system.ca_file.read_bytes(), system.admin)
