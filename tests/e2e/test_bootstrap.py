@@ -63,7 +63,10 @@ async def test_secrets_are_readable_by_their_owner_alone(system: System) -> None
     assert {path.name for path in folder.iterdir()} >= {"admin.json", "master.key", "ray.token", "postgres.password"}
     for path in [*folder.iterdir(), system.settings.state_dir / "tls" / "server.key"]:
         assert path.stat().st_mode & 0o777 == 0o600, path
-    assert not (Path.home() / ".ray").exists()
+    # Nor is a secret left where Ray looks for one by itself.
+    token = system.places.ray_token.read_text()
+    by_itself = Path.home() / ".ray" / "auth_token"
+    assert not by_itself.exists() or by_itself.read_text().strip() != token.strip()
 
 
 async def test_no_secret_is_in_a_command_line_or_a_log(system: System) -> None:
