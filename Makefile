@@ -11,15 +11,14 @@ PACKAGES := mulligan actors gateways cluster
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The newest Python that every dependency has wheels for.
+# Versions that every dependency has wheels for. Others may read what is installed: PostgreSQL never runs as root.
 $(INSTALLED): pyproject.toml constraints.txt
 	@python=$$(for name in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
-	  "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$name" && break; done); \
-	test -n "$$python" || { echo "Mulligan needs Python 3.11, 3.12 or 3.13; give it with make PYTHON=/path/to/python3"; exit 1; }; \
-	test -x $(BIN)/python || "$$python" -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "$$python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,embedded,dev]'
+	  "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo "$$name" && break; done); \
+	test -n "$$python" || { echo "Mulligan needs Python 3.11 to 3.14; give it with make PYTHON=/path/to/python3"; exit 1; }; \
+	umask 022; $(BIN)/python -m pip --version >/dev/null 2>&1 || ./.ci/make-venv "$$python" $(VENV); \
+	echo "installing into $(VENV) (a few minutes the first time)"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,embedded,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## the whole main job on this machine, from nothing to a provisioned machine and back
