@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -10,12 +11,14 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.aio.client import Client
 
-from mulligan.api.control.v1 import operation_pb2
+from mulligan.api.control.v1 import machine_pb2, operation_pb2
 from mulligan.api.control.v1 import request_response_pb2 as pb
 from mulligan.api.internal.v1 import task_pb2
 from mulligan.api.internal.v1.task_pb2 import StepResult
 from mulligan.clock import now_us
 from mulligan.control import model
+from mulligan.control.changes import Changes
+from mulligan.control.results import ResultSaver
 from mulligan.control.store import Database
 from mulligan.executor.engine import Ending
 from mulligan.executor.model import Fenced, Taken
@@ -196,3 +199,42 @@ async def test_history_counts_every_attempt_once(bench: Bench) -> None:
     events = await bench.pool.fetchval("SELECT count(*) FROM control.machine_events WHERE machine = $1", run.machine)
     assert events == 1 + 3
     assert (await operation_of(bench, run)).steps[0].attempts == 3
+
+
+class Deadly(Changes):
+    """Bumps; at one of them whoever bumps is killed."""
+
+    def __init__(self, etcd: EtcdClient, at: int) -> None:
+        super().__init__(etcd)
+        self.left = at
+
+    async def bump(self, *identifiers: str) -> None:
+        await super().bump(*identifiers)
+        self.left -= 1
+        if self.left == 0:
+            raise asyncio.CancelledError
+
+
+async def released_up_to_the_claim(bench: Bench) -> tuple[Taken, StepResult]:
+    """A decommission whose hardware part is done, and the last result, which is not saved yet."""
+    provision = await begun(bench)
+    for step in STEPS:
+        await bench.saver.save(result(provision, step, DONE))
+    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    await bench.saver.save(result(run, model.SOFT_POWER_OFF, DONE))
+    return run, result(run, model.POWER_OFF, DONE)
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+async def test_a_saver_that_is_killed_while_it_gives_the_claim_back_is_followed_by_another(
+    bench: Bench, etcd: EtcdClient, moment: int
+) -> None:
+    run, last = await released_up_to_the_claim(bench)
+    deadly = ResultSaver(Database(bench.pool), bench.claims, bench.names, Deadly(etcd, moment), now_us)
+    with contextlib.suppress(asyncio.CancelledError):
+        await deadly.save(last)
+    await bench.saver.save(last)
+    assert (await operation_of(bench, run)).state == SUCCEEDED
+    machine = await bench.machine(run.machine)
+    assert machine.state == machine_pb2.MACHINE_STATE_DECOMMISSIONED
+    assert machine.state_reason == "It is off, and its claim was given back"
