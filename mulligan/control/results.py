@@ -158,10 +158,10 @@ class ResultSaver:
     async def _end_if_due(self, operation: Operation) -> None:
         if operation.error_reason:
             return await self._fail(operation)
-        left = [step.name for step in operation.steps if step.state != model.STEP_DONE]
-        if left == [model.RELEASE_CLAIM]:
+        left = {step.name for step in operation.steps if step.state != model.STEP_DONE}
+        if operation.kind == model.DECOMMISSION and left <= {model.RELEASE_CLAIM}:
             return await self._release(operation)
-        if not left:
+        if operation.kind == model.PROVISION and not left:
             await self._finish(operation, model.ACTIVE, "It phoned home and is on")
         return None
 
@@ -196,6 +196,8 @@ class ResultSaver:
             machine = await store.find_machine(connection, operation.machine, lock=True)
             if current is None or current.done or machine is None:
                 return
+            if state == model.DECOMMISSIONED:
+                await _save_release(connection, current, model.STEP_DONE, "", now)
             await store.save_operation(connection, replace(current, state=ending, done_us=now))
             # An active machine is taken back when its claim ends; the other states may last.
             deadline = machine.claim_end_us if state == model.ACTIVE else None
@@ -208,38 +210,27 @@ class ResultSaver:
     async def _release(self, operation: Operation) -> None:
         """The last step of a decommission: suspect hardware is quarantined, the claim and the name are freed."""
         machine = await self._machine(operation)
-        await self._save_release(operation, model.STEP_RUNNING, "")
+        await self._tell_release(operation, model.STEP_RUNNING, "")
         try:
             if machine.fault:
                 await self._quarantine(machine, operation.id, machine.fault)
             await self._release_claim(machine, operation.id)
             await self._names.remove(machine.id)
         except MulliganError as error:
-            await self._save_release(operation, model.STEP_RETRYING, f"{error.message}; it is tried again")
+            await self._tell_release(operation, model.STEP_RETRYING, f"{error.message}; it is tried again")
             raise
-        await self._save_release(operation, model.STEP_DONE, "")
         await self._finish(operation, model.DECOMMISSIONED, "It is off, and its claim was given back")
 
-    async def _save_release(self, operation: Operation, state: int, message: str) -> None:
-        now = self._clock()
-        position = len(operation.steps) - 1
+    async def _tell_release(self, operation: Operation, state: int, message: str) -> None:
+        """Shows how far the release is; whoever dies in it leaves the step undone."""
         async with self._database.writing() as connection:
             current = await store.find_operation(connection, operation.id, lock=True)
             if current is None or current.done:
                 return
-            former = current.steps[position]
-            step = replace(
-                former,
-                state=state,
-                attempts=former.attempts + (state == model.STEP_RUNNING),
-                start_us=former.start_us or now,
-                done_us=now if state == model.STEP_DONE else None,
-                message=message,
-            )
-            await store.save_step(connection, operation.id, position, step, (current.hold_fence, now, 0))
+            await _save_release(connection, current, state, message, self._clock())
             await store.save_operation(connection, current)
             machine = await store.find_machine(connection, current.machine, lock=True)
-            if machine is not None and state != model.STEP_DONE:
+            if machine is not None:
                 reason = message or DOING[model.RELEASE_CLAIM]
                 await store.save_machine(connection, replace(machine, state_reason=reason, state_deadline_us=None))
         await self._changes.bump(operation.id, operation.machine)
@@ -264,6 +255,23 @@ class ResultSaver:
         if machine is None:
             raise NotFound(f"machine {operation.machine} of operation {operation.id} is gone")
         return machine
+
+
+async def _save_release(
+    connection: asyncpg.Connection, operation: Operation, state: int, message: str, now_us: int
+) -> None:
+    """The last step of a decommission, in the transaction that has locked it."""
+    position = len(operation.steps) - 1
+    former = operation.steps[position]
+    step = replace(
+        former,
+        state=state,
+        attempts=former.attempts + (state == model.STEP_RUNNING),
+        start_us=former.start_us or now_us,
+        done_us=now_us if state == model.STEP_DONE else None,
+        message=message,
+    )
+    await store.save_step(connection, operation.id, position, step, (operation.hold_fence, now_us, 0))
 
 
 def _told(step: Step, result: StepResult) -> Step:
