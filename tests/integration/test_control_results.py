@@ -15,11 +15,12 @@ from mulligan.api.control.v1 import machine_pb2, operation_pb2
 from mulligan.api.control.v1 import request_response_pb2 as pb
 from mulligan.api.internal.v1 import task_pb2
 from mulligan.api.internal.v1.task_pb2 import StepResult
-from mulligan.clock import now_us
+from mulligan.clock import SECOND, now_us
 from mulligan.control import model
 from mulligan.control.changes import Changes
 from mulligan.control.results import ResultSaver
 from mulligan.control.store import Database
+from mulligan.errors import Unavailable
 from mulligan.executor.engine import Ending
 from mulligan.executor.model import Fenced, Taken
 from mulligan.executor.store import PostgresTaskStore
@@ -238,3 +239,20 @@ async def test_a_saver_that_is_killed_while_it_gives_the_claim_back_is_followed_
     machine = await bench.machine(run.machine)
     assert machine.state == machine_pb2.MACHINE_STATE_DECOMMISSIONED
     assert machine.state_reason == "It is off, and its claim was given back"
+
+
+async def test_a_release_whose_results_are_lost_is_not_forgotten(bench: Bench) -> None:
+    run, last = await released_up_to_the_claim(bench)
+    bench.claims.failures = [Unavailable("the resource service restarts")]
+    with pytest.raises(Unavailable):
+        await bench.saver.save(last)
+    retrying = await bench.machine(run.machine)
+    assert retrying.state_deadline.ToMicroseconds() > now_us()
+    # Nobody sends the result again; the sweeper asks an executor to, once that is long overdue.
+    overdue = now_us() - 3600 * SECOND
+    await bench.pool.execute("UPDATE control.operations SET publish_us = $1, hold_until = '-infinity'", overdue)
+    await bench.pool.execute("UPDATE control.machines SET state_deadline_us = $1", overdue)
+    assert await bench.outbox.sweep() == 1
+    again = await taken(bench, run.operation, 2)
+    await bench.saver.save(result(again, "", DONE))
+    assert (await operation_of(bench, run)).state == SUCCEEDED
