@@ -15,7 +15,7 @@ import asyncpg
 
 from mulligan.api.internal.v1 import task_pb2
 from mulligan.api.internal.v1.task_pb2 import StepResult
-from mulligan.clock import Clock
+from mulligan.clock import SECOND, Clock
 from mulligan.control import model, store
 from mulligan.control.changes import Changes
 from mulligan.control.model import Machine, Operation, Step
@@ -35,6 +35,9 @@ DOING: Final[Mapping[str, str]] = {
     model.VERIFY_POWER: "Checking that the machine is still on",
     model.RELEASE_CLAIM: "Giving the claim back",
 }
+
+# Each attempt at a release has so long; the pauses between two are shorter. Later its task is put on the queue again.
+RELEASE_DEADLINE_S: Final = 300
 
 _STEP_STATES: Final = {
     task_pb2.OUTCOME_STARTED: model.STEP_RUNNING,
@@ -232,7 +235,9 @@ class ResultSaver:
             machine = await store.find_machine(connection, current.machine, lock=True)
             if machine is not None:
                 reason = message or DOING[model.RELEASE_CLAIM]
-                await store.save_machine(connection, replace(machine, state_reason=reason, state_deadline_us=None))
+                deadline = self._clock() + RELEASE_DEADLINE_S * SECOND
+                releasing = replace(machine, state_reason=reason, state_deadline_us=deadline)
+                await store.save_machine(connection, releasing)
         await self._changes.bump(operation.id, operation.machine)
 
     async def _release_claim(self, machine: Machine, operation_id: str) -> None:
