@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
+from actors.base import ShardContext
 from actors.handles import ActorDirectory
+from actors.lifecycle import State
 from actors.names import Pointer
 from actors.pointers import move_pointer
 from mulligan.api.catalog.v1.catalog_service_pb2 import GetStatusRequest
 from mulligan.caller import ANONYMOUS
 from mulligan.dispatch import OK, Reply
-from mulligan.errors import Unavailable, to_status
+from mulligan.errors import MulliganError, Unavailable, to_status
 from mulligan.ids import new_id
 from mulligan.stores import keys
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import Announcement, EtcdClient
-from tests.integration.echo_actor import SERVICE, EchoActor
+from tests.integration.echo_actor import SERVICE, EchoActor, EchoService
 from tests.waiting import eventually
 
 REQUEST = ("GetStatus", ANONYMOUS, GetStatusRequest().SerializeToString())
@@ -54,6 +56,53 @@ async def test_who_is_announced_serves(fresh_addresses: Addresses, etcd: EtcdCli
         assert await actor.start() == "serving"
         assert actor.first is not None
         assert actor.first[0] == OK
+    finally:
+        await actor.drain(5.0)
+
+
+class StumblingActor(EchoActor):
+    """Is not put in the catalogue at its first attempt, as when etcd is away for a moment; sweeps under its fence."""
+
+    failures = 1
+
+    async def build(self, context: ShardContext) -> EchoService:
+        pool, ownership = context.owned()
+        self.sweeps: asyncio.Queue[MulliganError | None] = asyncio.Queue()
+
+        async def sweep() -> None:
+            while True:
+                try:
+                    async with pool.acquire() as connection:
+                        await ownership.check(connection)
+                    self.sweeps.put_nowait(None)
+                except MulliganError as error:
+                    self.sweeps.put_nowait(error)
+                await asyncio.sleep(0.05)
+
+        self.keep_running("sweep", sweep)
+        return await super().build(context)
+
+    async def announce(self, key: str, **fields: str) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("etcd is away for a moment")
+        await super().announce(key, **fields)
+
+
+async def test_a_start_that_is_tried_again_leaves_no_work_under_a_lost_fence(
+    fresh_addresses: Addresses, etcd: EtcdClient, own_logging: None
+) -> None:
+    shard = f"s{new_id()}"
+    actor = StumblingActor(fresh_addresses, shard, f"{SERVICE}/{shard}#1")
+    try:
+        assert await move_pointer(etcd, SERVICE, shard, Pointer(), Pointer(1, "1.0", "host"))
+        await eventually(lambda: actor.state is State.SERVING)
+        [(code, _)] = await actor.call([REQUEST])
+        assert code == OK
+        async with asyncio.timeout(3):
+            while not actor.sweeps.empty():
+                actor.sweeps.get_nowait()
+            assert await actor.sweeps.get() is None
     finally:
         await actor.drain(5.0)
 
