@@ -87,7 +87,10 @@ class ServiceActor(ActorBase):
     # What a subclass fills in.
 
     async def build(self, context: ShardContext) -> object:
-        """The object that has the methods of `descriptor`, its memory rebuilt, ready to serve."""
+        """The object that has the methods of `descriptor`, its memory rebuilt, ready to serve.
+
+        Called until it succeeds, and then no more. What it keeps running it begins last.
+        """
         raise TypeError(f"{type(self).__name__} has no build()")
 
     def internals(self, built: Any) -> Mapping[str, InternalMethod]:
@@ -175,7 +178,12 @@ class ServiceActor(ActorBase):
             await self._directory.start()
 
     async def open(self) -> None:
-        """Takes ownership, builds the service, announces itself."""
+        """Takes ownership, builds the service, announces itself. Tried again, it keeps what it took and built."""
+        if self._built is None:
+            await self._take_and_build()
+        await self.announce(keys.catalog_actor(self.service, self.shard))
+
+    async def _take_and_build(self) -> None:
         ownership = None
         if self.owns_shard:
             from mulligan.stores.postgres import Ownership
@@ -187,10 +195,10 @@ class ServiceActor(ActorBase):
         context = ShardContext(
             self.addresses, self.shard, str(self.name), self.etcd, self._directory, self._pool, ownership
         )
-        self._built = await self.build(context)
-        self._table = MethodTable(self.descriptor, self._built) if self.descriptor is not None else None
-        self._internals = self.internals(self._built)
-        await self.announce(keys.catalog_actor(self.service, self.shard))
+        built = await self.build(context)
+        self._table = MethodTable(self.descriptor, built) if self.descriptor is not None else None
+        self._internals = self.internals(built)
+        self._built = built
         self.keep_running("guard", lambda: self._guard(context))
 
     async def close(self, deadline_s: float) -> None:

@@ -33,8 +33,6 @@ class ControlActor(ServiceActor):
 
     async def build(self, context: ShardContext) -> ControlService:
         """The service, with its sweepers running."""
-        if self._parts is not None:
-            await self._parts.close()
         if self._nats is None:
             self._nats = NatsLink(context.addresses, context.name)
         await self._nats.jetstream()

@@ -34,8 +34,6 @@ class ExecutorActor(ServiceActor):
 
     async def build(self, context: ShardContext) -> Any:
         """Starts the worker process and begins to take tasks."""
-        if self._parts is not None:
-            return self._parts
         assert context.pool is not None
         if self._nats is None:
             self._nats = NatsLink(context.addresses, context.name)

@@ -42,13 +42,10 @@ class ResultsActor(ServiceActor):
 
     _nats: NatsLink | None = None
     _saver: ResultSaver | None = None
-    _regions: Regions | None = None
     _loop: PullLoop | None = None
 
     async def build(self, context: ShardContext) -> Any:
         """Begins to take results."""
-        if self._regions is not None:
-            return self._regions
         assert context.pool is not None
         if self._nats is None:
             self._nats = NatsLink(context.addresses, context.name)
@@ -56,7 +53,6 @@ class ResultsActor(ServiceActor):
         await connected()
         regions, changes = Regions(context.etcd, context.shard), Changes(context.etcd)
         await regions.start()
-        self._regions = regions
         resources = ResourceCalls(context.directory, regions.shard_of)
         self._saver = ResultSaver(Database(context.pool), resources, NameStore(context.etcd), changes, now_us)
 
