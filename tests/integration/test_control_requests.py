@@ -114,6 +114,32 @@ async def test_a_repeated_request_gets_the_first_answer(bench: Bench) -> None:
     assert (await refused(bench.service.register_bmc(register, bench.operator))).reason == "REQUEST_ID_REUSED"
 
 
+def register_request(bench: Bench, boot_mac: str) -> pb.RegisterBmcRequest:
+    config = machine_pb2.BmcConfig(host="192.0.2.9", username="admin", boot_mac=boot_mac)
+    return pb.RegisterBmcRequest(
+        request_id=new_id(), region=bench.region, provider=new_id(), config=config, password=PASSWORD
+    )
+
+
+async def test_a_bmc_request_that_is_sent_many_times_at_once_gets_one_answer(bench: Bench) -> None:
+    register = register_request(bench, "02:00:00:00:00:01")
+    answers = await asyncio.gather(*[bench.service.register_bmc(register, bench.operator) for _ in range(6)])
+    assert len({answer.SerializeToString() for answer in answers}) == 1
+    delete = pb.DeleteBmcRequest(request_id=new_id(), provider=register.provider)
+    await asyncio.gather(*[bench.service.delete_bmc(delete, bench.operator) for _ in range(6)])
+    assert await bench.pool.fetchval("SELECT count(*) FROM control.bmcs") == 0
+
+
+async def test_of_providers_that_ask_for_one_mac_at_once_one_gets_it(bench: Bench) -> None:
+    requests = [register_request(bench, "02:00:00:00:00:02") for _ in range(6)]
+    calls = [bench.service.register_bmc(each, bench.operator) for each in requests]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    [winner] = [each for each in answers if isinstance(each, pb.RegisterBmcResponse)]
+    refusals = [each for each in answers if each is not winner]
+    assert {getattr(each, "reason", repr(each)) for each in refusals} == {"ALREADY_EXISTS"}
+    assert {each.metadata["provider"] for each in refusals if isinstance(each, MulliganError)} == {winner.bmc.provider}
+
+
 async def test_a_name_is_taken_once_in_a_project_and_free_after_a_failure(bench: Bench) -> None:
     await bench.provision(await bench.register_anything(), name="web")
     second = await bench.register_anything()
