@@ -60,16 +60,28 @@ class Bmcs:
             boot_mac=config.boot_mac,
             update_us=self._clock(),
         )
-        sealed = self._box.seal(request.password.encode(), provider)
-        async with self._database.writing() as connection:
-            before = await self._requests.find(connection, caller, request.request_id, request)
-            if before is not None:
-                return RegisterBmcResponse.FromString(before)
-            await self._refuse_move(connection, bmc)
-            await _refuse_taken_mac(connection, bmc)
-            await store.save_bmc(connection, bmc, sealed)
-            response = RegisterBmcResponse(bmc=bmc.to_message())
-            await self._requests.save(connection, caller, request.request_id, request, response, bmc.update_us)
+
+        async def act() -> RegisterBmcResponse:
+            return await self._store(request, caller, bmc)
+
+        return RegisterBmcResponse.FromString(
+            await self._requests.once(self._database, caller, request.request_id, request, act)
+        )
+
+    async def _store(self, request: RegisterBmcRequest, caller: Caller, bmc: Bmc) -> RegisterBmcResponse:
+        sealed = self._box.seal(request.password.encode(), bmc.provider)
+        response = RegisterBmcResponse(bmc=bmc.to_message())
+        try:
+            async with self._database.writing() as connection:
+                await self._refuse_move(connection, bmc)
+                await _refuse_taken_mac(connection, bmc)
+                await store.save_bmc(connection, bmc, sealed)
+                await self._requests.save(connection, caller, request.request_id, request, response, bmc.update_us)
+        except asyncpg.UniqueViolationError:
+            # Somebody was faster: with the same request, or with the same address.
+            async with self._database.reading() as connection:
+                await _refuse_taken_mac(connection, bmc)
+            raise
         return response
 
     async def get(self, request: GetBmcRequest, caller: Caller) -> GetBmcResponse:
@@ -96,20 +108,23 @@ class Bmcs:
         """Forgets a BMC; raises FailedPrecondition (IN_USE) while a machine is on its provider."""
         provider = parse_id(request.provider, "provider")
         reach = self._territory().reach(named_region(request.region), caller)
-        async with self._database.writing() as connection:
-            before = await self._requests.find(connection, caller, request.request_id, request)
-            if before is not None:
-                return DeleteBmcResponse()
-            bmc = await store.find_bmc(connection, provider)
-            if bmc is None or not store.within(reach, bmc.region):
-                raise errors.bmc_not_found(provider)
-            machine = await store.find_machine_of_provider(connection, provider)
-            if machine is not None:
-                raise errors.bmc_in_use(provider, machine.id)
-            await store.delete_bmc(connection, provider)
+
+        async def act() -> DeleteBmcResponse:
             response = DeleteBmcResponse()
-            await self._requests.save(connection, caller, request.request_id, request, response, self._clock())
-        return response
+            async with self._database.writing() as connection:
+                bmc = await store.find_bmc(connection, provider)
+                if bmc is None or not store.within(reach, bmc.region):
+                    raise errors.bmc_not_found(provider)
+                machine = await store.find_machine_of_provider(connection, provider)
+                if machine is not None:
+                    raise errors.bmc_in_use(provider, machine.id)
+                await store.delete_bmc(connection, provider)
+                await self._requests.save(connection, caller, request.request_id, request, response, self._clock())
+            return response
+
+        return DeleteBmcResponse.FromString(
+            await self._requests.once(self._database, caller, request.request_id, request, act)
+        )
 
     async def _refuse_move(self, connection: asyncpg.Connection, bmc: Bmc) -> None:
         """New addresses and credentials are welcome while a machine runs there, another region is not."""

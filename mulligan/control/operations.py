@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -51,10 +51,6 @@ QUEUE_DEADLINE_S: Final = 300
 _WAITING = "Waiting for an executor to take the task"
 
 
-class Repeated(Exception):
-    """The same request is being served already; its answer is there in a moment."""
-
-
 @dataclass(frozen=True, slots=True)
 class Begun:
     """An operation that is in Postgres and not yet on the queue."""
@@ -64,7 +60,7 @@ class Begun:
 
 
 class Operations:
-    """Writes new operations."""
+    """Writes new operations. What meets another request of its kind raises asyncpg.UniqueViolationError."""
 
     def __init__(self, database: store.Database, requests: RequestLog, names: NameStore) -> None:
         self._database = database
@@ -108,39 +104,35 @@ class Operations:
     async def _store_provision(
         self, request: ProvisionRequest, caller: Caller, wanted: Machine, operation: Operation, now_us: int
     ) -> Begun:
-        with _unique_violations():
-            async with self._database.writing() as connection:
-                former = await store.find_machine_of_claim(connection, wanted.claim)
-                if former is None:
-                    await _refuse_used_provider(connection, wanted.provider)
-                    machine = wanted
-                    await store.insert_machine(connection, machine)
-                else:
-                    machine = await _provision_again(connection, former.id, wanted)
-                await store.insert_operation(connection, operation)
-                await store.record_event(connection, machine, now_us)
-                response = ProvisionResponse(operation=operation.to_message(), machine=machine.to_message())
-                await self._requests.save(connection, caller, request.request_id, request, response, now_us)
+        async with self._database.writing() as connection:
+            former = await store.find_machine_of_claim(connection, wanted.claim)
+            if former is None:
+                await _refuse_used_provider(connection, wanted.provider)
+                machine = wanted
+                await store.insert_machine(connection, machine)
+            else:
+                machine = await _provision_again(connection, former.id, wanted)
+            await store.insert_operation(connection, operation)
+            await store.record_event(connection, machine, now_us)
+            response = ProvisionResponse(operation=operation.to_message(), machine=machine.to_message())
+            await self._requests.save(connection, caller, request.request_id, request, response, now_us)
         return Begun(operation, response)
 
     async def decommission(
         self, request: DecommissionRequest, caller: Caller, reach: store.Reach, now_us: int
     ) -> Begun:
         """Takes a machine out of use; raises FailedPrecondition (WRONG_STATE) when its state does not allow it."""
-        with _unique_violations():
-            async with self._database.writing() as connection:
-                machine = await _locked_with_operation(connection, request.machine)
-                if machine is None or not sees(caller, machine.project) or not store.within(reach, machine.region):
-                    raise errors.machine_not_found(request.machine)
-                if request.force:
-                    check_may_force(caller)
-                    machine = replace(
-                        machine, fault=f"account {caller.account} removed it by force; it may still be on"
-                    )
-                check_can_decommission(machine, now_us, request.force)
-                operation = await _begin_decommission(connection, machine, now_us, request.force)
-                response = DecommissionResponse(operation=operation.to_message())
-                await self._requests.save(connection, caller, request.request_id, request, response, now_us)
+        async with self._database.writing() as connection:
+            machine = await _locked_with_operation(connection, request.machine)
+            if machine is None or not sees(caller, machine.project) or not store.within(reach, machine.region):
+                raise errors.machine_not_found(request.machine)
+            if request.force:
+                check_may_force(caller)
+                machine = replace(machine, fault=f"account {caller.account} removed it by force; it may still be on")
+            check_can_decommission(machine, now_us, request.force)
+            operation = await _begin_decommission(connection, machine, now_us, request.force)
+            response = DecommissionResponse(operation=operation.to_message())
+            await self._requests.save(connection, caller, request.request_id, request, response, now_us)
         return Begun(operation, response)
 
     async def take_back(self, machine_id: str, now_us: int) -> Operation | None:
@@ -150,18 +142,6 @@ class Operations:
             if machine is None or machine.state not in (ACTIVE, FAILED):
                 return None
             return await _begin_decommission(connection, machine, now_us, force=False)
-
-
-@contextmanager
-def _unique_violations() -> Iterator[None]:
-    try:
-        yield
-    except asyncpg.UniqueViolationError as error:
-        if error.constraint_name in ("requests_pkey", "machines_pkey"):
-            raise Repeated from None
-        raise Aborted(
-            "another request makes a machine of this claim or provider now; look for it, then retry"
-        ) from None
 
 
 async def _refuse_used_provider(connection: asyncpg.Connection, provider: str) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
+import asyncpg
 from google.protobuf.message import Message
 
 from mulligan.caller import Caller
-from mulligan.errors import Aborted
+from mulligan.control.store import Database
+from mulligan.errors import Aborted, MulliganError
 from mulligan.requests import request_digest, require_request_id
 from mulligan.secretbox import SecretBox
-
-if TYPE_CHECKING:
-    import asyncpg
 
 # A request may be repeated for this long.
 KEPT_S = 7 * 86_400
@@ -23,6 +22,39 @@ class RequestLog:
 
     def __init__(self, box: SecretBox) -> None:
         self._box = box
+
+    async def once(
+        self,
+        database: Database,
+        caller: Caller,
+        request_id: str,
+        request: Message,
+        act: Callable[[], Awaitable[Message]],
+    ) -> bytes:
+        """The answer that the request got before, or that of `act`, which saves it where it saves what it does.
+
+        Raises what `act` raises, but Aborted for an asyncpg.UniqueViolationError.
+        """
+
+        async def answered() -> bytes | None:
+            async with database.reading() as connection:
+                return await self.find(connection, caller, request_id, request)
+
+        before = await answered()
+        if before is not None:
+            return before
+        try:
+            return (await act()).SerializeToString()
+        except (asyncpg.UniqueViolationError, MulliganError) as refusal:
+            # What was refused may be the repetition of a request that was served meanwhile.
+            before = await answered()
+            if before is not None:
+                return before
+            if isinstance(refusal, MulliganError):
+                raise
+            raise Aborted(
+                "another request makes the same thing now; send this one again in a moment", retry_after_s=1
+            ) from None
 
     async def find(
         self, connection: asyncpg.Connection, caller: Caller, request_id: str, request: Message

@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from google.protobuf.message import Message
+
 from mulligan.api.common.v1.common_pb2 import ServiceSettings
 from mulligan.api.control.v1 import request_response_pb2 as pb
 from mulligan.api.resource.v1 import claim_pb2
@@ -16,12 +18,12 @@ from mulligan.control.bmcs import Bmcs, checked_position
 from mulligan.control.changes import Changes, wait_for
 from mulligan.control.expiry import Expiry
 from mulligan.control.model import DECOMMISSIONED, Machine, Operation
-from mulligan.control.operations import Begun, Operations, Repeated
+from mulligan.control.operations import Begun, Operations
 from mulligan.control.outbox import Outbox
 from mulligan.control.policy import TerritorySource, named_region, project_filter, sees
 from mulligan.control.requests import RequestLog
 from mulligan.dispatch import Page
-from mulligan.errors import Aborted, MulliganError, NotFound
+from mulligan.errors import NotFound
 from mulligan.ids import parse_id
 from mulligan.requests import decode_page_token, encode_page_token, page_size, require_request_id
 from mulligan.runtime_settings import RuntimeSettings
@@ -179,22 +181,14 @@ class ControlService:
         begin: Callable[[], Awaitable[Begun]],
     ) -> bytes:
         """The answer that the request got before, or begins its operation."""
-        before = await self._answered(request, caller)
-        if before is not None:
-            return before
-        try:
+
+        async def act() -> Message:
             begun = await begin()
-        except (Repeated, MulliganError) as refusal:
-            # What was refused may be the repetition of a request that was served meanwhile.
-            before = await self._answered(request, caller)
-            if before is not None:
-                return before
-            if isinstance(refusal, Repeated):
-                raise Aborted("the same request is being served; send it again in a moment", retry_after_s=1) from None
-            raise
-        await self._outbox.publish(begun.operation)
-        await self._changes.bump(begun.operation.id, begun.operation.machine)
-        return begun.response.SerializeToString()
+            await self._outbox.publish(begun.operation)
+            await self._changes.bump(begun.operation.id, begun.operation.machine)
+            return begun.response
+
+        return await self._requests.once(self._database, caller, request.request_id, request, act)
 
     async def _evict(self, provider: str, claim: str) -> None:
         """Takes the provider back from a machine whose claim has ended; raises FailedPrecondition (IN_USE) then."""
@@ -209,10 +203,6 @@ class ControlService:
         if ended:
             await self._expiry.take_back(machine.id)
             raise errors.provider_is_taken_back(provider)
-
-    async def _answered(self, request: pb.ProvisionRequest | pb.DecommissionRequest, caller: Caller) -> bytes | None:
-        async with self._database.reading() as connection:
-            return await self._requests.find(connection, caller, request.request_id, request)
 
     async def _machine(self, region: str, machine_id: str, caller: Caller) -> Machine:
         canonical = parse_id(machine_id, "id")
