@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -44,6 +44,7 @@ ENDS_WITHIN_S = 60.0
 
 ACTIVE = machine_pb2.MACHINE_STATE_ACTIVE
 FAILED = machine_pb2.MACHINE_STATE_FAILED
+ENDED = (claim_pb2.CLAIM_STATE_RELEASED, claim_pb2.CLAIM_STATE_ENDED)
 SUCCEEDED = operation_pb2.OPERATION_STATE_SUCCEEDED
 
 
@@ -56,6 +57,9 @@ class MemoryClaims:
     quarantined: list[tuple[str, str]] = field(default_factory=list)
     # Raised by the next calls, one each.
     failures: list[Exception] = field(default_factory=list)
+    # Pages of claims that were asked about, and what is raised instead of an answer.
+    asked: list[list[str]] = field(default_factory=list)
+    silence: Exception | None = None
 
     def add(self, region: str, project: str, provider: str) -> str:
         claim = claim_pb2.Claim(id=new_id(), region=region, project=project, acquire=to_timestamp(now_us() - SECOND))
@@ -67,6 +71,13 @@ class MemoryClaims:
         if claim not in self.claims:
             raise NotFound(f"there is no claim {claim}")
         return self.claims[claim]
+
+    async def ended(self, claims: Sequence[str]) -> list[str]:
+        if self.silence:
+            raise self.silence
+        self.asked.append(list(claims))
+        found = {each: self.claims.get(each) for each in claims}
+        return [each for each, claim in found.items() if claim is None or claim.state in ENDED]
 
     async def release_claim(self, region: str, claim: str, request_id: str) -> None:
         if self.failures:
