@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 from google.protobuf.descriptor import ServiceDescriptor
 
 from actors.base import InternalMethod, ServiceActor, ShardContext, internal_method
+from mulligan.api.internal.v1.claims_pb2 import FindEndedClaimsRequest
 from mulligan.api.resource.v1 import request_response_pb2 as messages
 from mulligan.api.resource.v1 import resource_service_pb2
+from mulligan.resource.ended import find_ended_claims
 from mulligan.resource.service import INTERNAL, MIGRATIONS, SERVICE, ResourceService
 
 # Objects made before the youngest are looked through for garbage: claims make hundreds each and leave next to none.
@@ -42,6 +44,7 @@ class ResourceActor(ServiceActor):
     def internals(self, built: Any) -> Mapping[str, InternalMethod]:
         """What the control service calls; it has checked whose the claim is."""
         return {
+            "FindEndedClaims": internal_method(FindEndedClaimsRequest, partial(find_ended_claims, built.core)),
             "GetClaim": internal_method(messages.GetClaimRequest, partial(built.get_claim, caller=INTERNAL)),
             "ReleaseClaim": internal_method(
                 messages.ReleaseClaimRequest, partial(built.release_claim, caller=INTERNAL)

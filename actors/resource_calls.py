@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from actors.handles import ActorDirectory
+from mulligan.api.internal.v1.claims_pb2 import FindEndedClaimsRequest, FindEndedClaimsResponse
 from mulligan.api.resource.v1 import claim_pb2, provider_pb2
 from mulligan.api.resource.v1 import request_response_pb2 as pb
 
@@ -25,6 +26,12 @@ class ResourceCalls:
         request = pb.GetClaimRequest(region=region, id=claim)
         answer = await self._ask(region, "GetClaim", request.SerializeToString())
         return pb.GetClaimResponse.FromString(answer).claim
+
+    async def ended(self, claims: Sequence[str]) -> Sequence[str]:
+        """Those of the shard's claims that are over, were released, or are not there."""
+        request = FindEndedClaimsRequest(claims=claims)
+        answer = await self._ask("", "FindEndedClaims", request.SerializeToString())
+        return FindEndedClaimsResponse.FromString(answer).ended
 
     async def release_claim(self, region: str, claim: str, request_id: str) -> None:
         """Ends a claim; raises NotFound or FailedPrecondition when it has ended by itself."""

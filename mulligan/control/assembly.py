@@ -72,7 +72,7 @@ class ControlParts:
             requests = RequestLog(box)
             outbox = Outbox(database, queue, regions.territory, now_us)
             operations = Operations(database, requests, names)
-            expiry = Expiry(database, operations, outbox, changes, regions.territory, now_us)
+            expiry = Expiry(database, operations, claims, outbox, changes, regions.territory, now_us)
             service = ControlService(
                 database,
                 requests,

@@ -16,7 +16,7 @@ from mulligan.clock import Clock
 from mulligan.control import errors, policy, store
 from mulligan.control.bmcs import Bmcs, checked_position
 from mulligan.control.changes import Changes, wait_for
-from mulligan.control.expiry import Expiry
+from mulligan.control.expiry import EndedClaims, Expiry
 from mulligan.control.model import DECOMMISSIONED, Machine, Operation
 from mulligan.control.operations import Begun, Operations
 from mulligan.control.outbox import Outbox
@@ -29,7 +29,7 @@ from mulligan.requests import decode_page_token, encode_page_token, page_size, r
 from mulligan.runtime_settings import RuntimeSettings
 
 
-class Claims(Protocol):
+class Claims(EndedClaims, Protocol):
     """What the control service asks the resource service."""
 
     async def get(self, region: str, claim: str) -> claim_pb2.Claim:

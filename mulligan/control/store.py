@@ -149,6 +149,26 @@ async def machines_to_take_back(
     return [str(row["id"]) for row in rows]
 
 
+async def machines_at_rest(
+    connection: asyncpg.Connection, reach: Reach, after: str, failed_before_us: int, limit: int
+) -> list[tuple[str, str, str]]:
+    """(provider, machine, claim) of machines that nothing works on, in order of provider, from the one after `after`.
+
+    FAILED ones when they have been so for a while.
+    """
+    rows = await connection.fetch(
+        f"SELECT provider, id, claim FROM control.machines WHERE state <> {DECOMMISSIONED}"
+        f" AND (state = {ACTIVE} OR (state = {FAILED} AND state_since_us < $3))"
+        " AND ($1::uuid[] IS NULL OR region = ANY ($1)) AND ($2::uuid IS NULL OR provider > $2)"
+        " ORDER BY provider LIMIT $4",
+        reach,
+        after or None,
+        failed_before_us,
+        limit,
+    )
+    return [(str(row["provider"]), str(row["id"]), str(row["claim"])) for row in rows]
+
+
 async def list_machines(
     connection: asyncpg.Connection,
     reach: Reach,
