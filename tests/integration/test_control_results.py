@@ -71,6 +71,14 @@ async def begun(bench: Bench) -> Taken:
     return await taken(bench, provision.operation.id)
 
 
+async def active(bench: Bench) -> Taken:
+    """A machine that is on, with the operation that made it."""
+    provision = await begun(bench)
+    for step in STEPS:
+        await bench.saver.save(result(provision, step, DONE))
+    return provision
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_in_any_order_and_twice_the_outcome_is_the_same(bench: Bench, seed: int) -> None:
     run = await begun(bench)
@@ -218,10 +226,7 @@ class Deadly(Changes):
 
 async def released_up_to_the_claim(bench: Bench) -> tuple[Taken, StepResult]:
     """A decommission whose hardware part is done, and the last result, which is not saved yet."""
-    provision = await begun(bench)
-    for step in STEPS:
-        await bench.saver.save(result(provision, step, DONE))
-    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    run = await taken(bench, (await bench.decommission((await active(bench)).machine)).id)
     await bench.saver.save(result(run, model.SOFT_POWER_OFF, DONE))
     return run, result(run, model.POWER_OFF, DONE)
 
@@ -256,3 +261,50 @@ async def test_a_release_whose_results_are_lost_is_not_forgotten(bench: Bench) -
     again = await taken(bench, run.operation, 2)
     await bench.saver.save(result(again, "", DONE))
     assert (await operation_of(bench, run)).state == SUCCEEDED
+
+
+SECRETS = ("192.0.2.1", "admin")
+
+
+def check_is_neutral(bench: Bench, machine: machine_pb2.Machine) -> str:
+    """The reason of the one quarantine: every tenant may read it, so it tells nothing of whose machine it was."""
+    [(provider, reason)] = bench.claims.quarantined
+    assert provider == machine.provider
+    private = (machine.id, machine.claim, machine.project, bench.tenant.account, bench.operator.account, *SECRETS)
+    assert [each for each in private if each in reason] == []
+    return reason
+
+
+async def test_a_quarantine_for_hardware_that_failed_tells_no_tenant_of_another(bench: Bench) -> None:
+    run = await taken(bench, (await bench.decommission((await active(bench)).machine)).id)
+    message = f"BMC {SECRETS[0]} refused the password of user {SECRETS[1]}"
+    refused = result(run, model.POWER_OFF, OUTCOME_FAILED, reason="BMC_REFUSED_CREDENTIALS", message=message)
+    await bench.saver.save(refused)
+    machine = await bench.machine(run.machine)
+    assert "BMC_REFUSED_CREDENTIALS" in check_is_neutral(bench, machine)
+    assert message in machine.state_reason
+
+
+async def test_a_quarantine_for_a_fault_tells_no_tenant_of_another(bench: Bench) -> None:
+    provision = await begun(bench)
+    message = f"BMC {SECRETS[0]} took the power command on and did not follow"
+    lied = result(provision, model.POWER_ON, OUTCOME_FAILED, reason="BMC_STATE_NOT_REACHED", message=message)
+    await bench.saver.save(lied)
+    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    for step in (model.SOFT_POWER_OFF, model.POWER_OFF):
+        await bench.saver.save(result(run, step, DONE))
+    machine = await bench.machine(run.machine)
+    assert machine.state == machine_pb2.MACHINE_STATE_DECOMMISSIONED
+    assert "BMC_STATE_NOT_REACHED" in check_is_neutral(bench, machine)
+    assert message in machine.state_reason
+
+
+async def test_a_quarantine_after_force_tells_nobody_who_used_it(bench: Bench) -> None:
+    provision = await active(bench)
+    request = pb.DecommissionRequest(request_id=new_id(), machine=provision.machine, force=True)
+    operation = (await bench.service.decommission(request, bench.operator)).operation
+    run = await taken(bench, operation.id)
+    await bench.saver.save(result(run, "", DONE))
+    machine = await bench.machine(run.machine)
+    assert "by force" in check_is_neutral(bench, machine)
+    assert machine.state_reason == "It was removed by force and may still be on; its claim was given back"
