@@ -57,6 +57,8 @@ _HARDWARE_REASONS: Final = frozenset(
 )
 # After these a working power switch says nothing about the rest of the machine.
 _LASTING_REASONS: Final = frozenset({"BMC_STATE_NOT_REACHED", "BMC_COMMAND_FAILED"})
+# How the fault of hardware that failed begins.
+_CODE = re.compile(r"([A-Z_]+): ")
 _POWER = re.compile(r"\bpower=(on|off)\b")
 
 
@@ -173,7 +175,7 @@ class ResultSaver:
         reason, message = operation.error_reason, operation.error_message
         decommission = operation.kind == model.DECOMMISSION
         if decommission and reason in _HARDWARE_REASONS:
-            await self._quarantine(await self._machine(operation), operation.id, message)
+            await self._quarantine(await self._machine(operation), operation.id, f"{reason}: {message}")
 
         def failed(machine: Machine) -> Machine:
             suspect = not decommission and _is_lasting(reason, machine)
@@ -222,7 +224,7 @@ class ResultSaver:
         except MulliganError as error:
             await self._tell_release(operation, model.STEP_RETRYING, f"{error.message}; it is tried again")
             raise
-        await self._finish(operation, model.DECOMMISSIONED, "It is off, and its claim was given back")
+        await self._finish(operation, model.DECOMMISSIONED, _given_back(operation, machine))
 
     async def _tell_release(self, operation: Operation, state: int, message: str) -> None:
         """Shows how far the release is; whoever dies in it leaves the step undone."""
@@ -247,8 +249,10 @@ class ResultSaver:
             log.info("claim=%s needs no release: %s", machine.claim, error)
 
     async def _quarantine(self, machine: Machine, operation_id: str, why: str) -> None:
-        reason = f"machine {machine.id} failed on it: {why}"[:500]
-        request_id = str(uuid5(UUID(operation_id), "quarantine"))
+        log.warning("provider=%s machine=%s is quarantined: %s", machine.provider, machine.id, why)
+        reason = _public_reason(why)
+        # The text counts: one of another version's is another request.
+        request_id = str(uuid5(UUID(operation_id), f"quarantine: {reason}"))
         try:
             await self._resources.quarantine(machine.region, machine.provider, reason, request_id)
         except NotFound:
@@ -299,6 +303,21 @@ def _reason(operation: Operation, position: int, result: StepResult) -> str:
         return f"{doing}: {result.message}"
     following = operation.steps[position + 1 : position + 2]
     return f"{doing}; next is {following[0].name}" if following else doing
+
+
+def _given_back(operation: Operation, machine: Machine) -> str:
+    """Why a decommissioned machine is so, with what is known of its hardware."""
+    if all(step.name == model.RELEASE_CLAIM for step in operation.steps):
+        return "It was removed by force and may still be on; its claim was given back"
+    told = "It is off, and its claim was given back"
+    return f"{told}; its provider is quarantined, for {machine.fault}" if machine.fault else told
+
+
+def _public_reason(fault: str) -> str:
+    """Of a fault what every tenant may read: nothing of the machine, its project, its BMC or who did it."""
+    code = _CODE.match(fault)
+    what = f"Its hardware failed: {code[1]}" if code else "A machine was removed from it by force and may still be on"
+    return f"{what}. Operators find more at the last machine on it, and put it back once it is mended"
 
 
 def _is_lasting(reason: str, machine: Machine) -> bool:

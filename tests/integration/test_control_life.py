@@ -128,7 +128,8 @@ async def test_a_bmc_that_lies_about_power_is_found_out(world: World) -> None:
     assert (await bench.ended((await bench.decommission(begun.machine.id)).id)).state == SUCCEEDED
     machine = await bench.machine(begun.machine.id)
     assert [provider for provider, _ in bench.claims.quarantined] == [machine.provider]
-    assert "took the power command on" in bench.claims.quarantined[0][1]
+    assert "BMC_STATE_NOT_REACHED" in bench.claims.quarantined[0][1]
+    assert "took the power command on" in machine.state_reason
 
 
 async def test_a_machine_that_never_phones_home(world: World) -> None:
@@ -202,7 +203,7 @@ async def test_a_machine_whose_hardware_is_gone_is_removed_by_force(world: World
     assert machine.state == machine_pb2.MACHINE_STATE_DECOMMISSIONED
     assert bench.claims.released == [(machine.claim, operation.id)]
     assert bench.claims.quarantined[0][0] == machine.provider
-    assert f"account {bench.operator.account} removed it by force" in bench.claims.quarantined[0][1]
+    assert "by force" in bench.claims.quarantined[0][1]
     assert (await park.show(0))["power"] == "on"
     again = pb.DecommissionRequest(request_id=new_id(), machine=begun.machine.id, force=True)
     with pytest.raises(FailedPrecondition):

@@ -250,7 +250,7 @@ class ControlClient:
         provider: str = "",
         timeout_s: float | None = None,
     ) -> GetBmcResponse:
-        """The BMC of a provider, without its credentials.
+        """The BMC of a provider, without its password.
 
         Needs the permission control.bmc.get in the system.
 
@@ -272,7 +272,7 @@ class ControlClient:
         page_token: str = "",
         timeout_s: float | None = None,
     ) -> methods.Pager[ListBmcsRequest, ListBmcsResponse, Bmc]:
-        """BMCs of a region's tree, without their credentials.
+        """BMCs of a region's tree, without their passwords.
 
         Needs the permission control.bmc.list in the system.
 

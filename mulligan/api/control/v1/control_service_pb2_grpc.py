@@ -119,14 +119,14 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBmc(self, request, context):
-        """The BMC of a provider, without its credentials.
+        """The BMC of a provider, without its password.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBmcs(self, request, context):
-        """BMCs of a region's tree, without their credentials.
+        """BMCs of a region's tree, without their passwords.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
