@@ -64,12 +64,12 @@ def claim_has_machine(machine: Machine) -> AlreadyExists:
 
 
 def provider_has_machine(provider: str) -> FailedPrecondition:
-    """A machine of an earlier claim is still there; whose it is stays untold."""
+    """A machine of another claim that lasts runs there; whose it is stays untold."""
     return FailedPrecondition(
-        f"provider {provider} is not given back yet by its former user; try again, and tell an operator if it stays so",
+        f"a machine of another claim runs on provider {provider}: this claim shares it, an exclusive one would have"
+        " reserved it whole; claim another provider, with exclusive set",
         reason="IN_USE",
         metadata={"provider": provider},
-        retry_after_s=1,
     )
 
 

@@ -153,6 +153,15 @@ async def test_a_name_is_taken_once_in_a_project_and_free_after_a_failure(bench:
     assert (await refused(bench.provision(second, claim=claim))).reason == "ALREADY_EXISTS"
 
 
+async def test_the_first_machine_on_a_provider_wins_and_the_second_is_told_why(bench: Bench) -> None:
+    provider = await bench.register_anything()
+    first = await bench.provision(provider)
+    error = await refused(bench.provision(provider))
+    assert (error.reason, error.metadata) == ("IN_USE", {"provider": provider})
+    assert "an exclusive one would have reserved it whole" in error.message
+    assert not [each for each in (first.machine.id, first.machine.claim) if each in error.message]
+
+
 async def test_what_cannot_be_provisioned(bench: Bench) -> None:
     without_bmc = new_id()
     error = await refused(bench.provision(without_bmc))
