@@ -16,6 +16,7 @@ from mulligan.cli.session import Session, require_id
 app = typer.Typer(help="Machines: made out of claims, and taken back.", no_args_is_help=True)
 
 MachineArgument = Annotated[str, typer.Argument(metavar="MACHINE", help="Name or UUID of a machine.")]
+_FORCE = "For operators, when the hardware is gone: switch nothing off, and quarantine the provider."
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it is done, or only begin it.")]
 
 
@@ -53,12 +54,16 @@ async def decommission(
     session: Session,
     machine: MachineArgument,
     region: options.Region = "",
+    force: Annotated[bool, typer.Option("--force", help=_FORCE)] = False,
     wait: Wait = True,
     request_id: options.Request = "",
 ) -> int:
     """Take a machine back and release its claim. Exit code 1 when that fails."""
     response = await session.client.control.decommission(
-        region=await session.region(region), machine=await session.machine(machine), request_id=request_id
+        region=await session.region(region),
+        machine=await session.machine(machine),
+        force=force,
+        request_id=request_id,
     )
     session.print.note(f"operation {response.operation.id}")
     if wait:

@@ -12,6 +12,7 @@ from mulligan.api.control.v1 import operation_pb2
 from mulligan.api.control.v1.machine_pb2 import Bmc, Machine
 from mulligan.api.control.v1.operation_pb2 import Operation, OperationError, Step
 from mulligan.api.control.v1.request_response_pb2 import (
+    DecommissionResponse,
     ListMachinesResponse,
     ProvisionResponse,
     RegisterBmcResponse,
@@ -161,6 +162,16 @@ def test_a_failed_operation_is_told_and_exits_with_1(home: Path) -> None:
     world = World(home, control=control_that(failed))
     result = world.run("operation", "watch", OPERATION, "-o", "json")
     assert json.loads(result.stdout)["error"]["step"] == "boot"
+
+
+def test_a_machine_is_removed_by_force_only_when_told_so(home: Path) -> None:
+    answer = DecommissionResponse(operation=Operation(id=OPERATION, region=EAST))
+    world = World(home, control=Script(decommission=[answer, answer]))
+    for options, force in (((), False), (("--force",), True)):
+        result = world.run("machine", "decommission", MACHINE, "--no-wait", *options)
+        assert result.exit_code == 0, result.stderr
+        request = world.received("Decommission")
+        assert (request.machine, request.force) == (MACHINE, force)
 
 
 def test_machine_names_belong_to_projects(home: Path) -> None:
