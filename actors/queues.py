@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 from nats.js.errors import NotFoundError
 
 from actors.health import PROBE_DEADLINE_S, ComponentHealth
+from actors.results import DURABLE as SAVERS
+from mulligan.executor.tasks import DURABLE as EXECUTORS
 from mulligan.stores.nats import DEAD, RESULTS, TASKS
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 # Each stream with its name in the report and the consumer that empties it.
-QUEUES: Final = ((TASKS, "tasks", "executors"), (RESULTS, "results", "results"))
+QUEUES: Final = ((TASKS, "tasks", EXECUTORS), (RESULTS, "results", SAVERS))
 
 
 async def queue_health(connected: Callable[[], Awaitable[JetStreamContext]]) -> list[ComponentHealth]:

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from nats.js.errors import NoStreamResponseError
-
 from mulligan.api.internal.v1.task_pb2 import Task
 from mulligan.clock import SECOND, Clock
 from mulligan.control.boot import purge_tokens
@@ -17,7 +15,7 @@ from mulligan.control.policy import OVERDUE_GRACE_S, TerritorySource
 from mulligan.control.requests import KEPT_S, purge_requests
 from mulligan.control.store import Database, Reach
 from mulligan.errors import MulliganError, Unavailable
-from mulligan.stores.nats import API_DEADLINE_S, ensure_streams
+from mulligan.stores.nats import publish
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
@@ -34,8 +32,6 @@ YOUNG_S: Final = 2
 REPUBLISH_S: Final = 300
 
 BATCH: Final = 200
-
-PUBLISH_DEADLINE_S: Final = 8.0
 
 # What the request that begins an operation waits for NATS.
 AT_ONCE_S: Final = 2.0
@@ -64,17 +60,6 @@ class JetStreamTaskQueue:
             raise Unavailable(
                 "NATS did not take the task; it is published as soon as NATS answers", reason="STORE_UNAVAILABLE"
             ) from error
-
-
-async def publish(jetstream: JetStreamContext, subject: str, data: bytes, message_id: str) -> None:
-    """Stores a message once; makes the streams again when the server lost them. Raises what NATS raises."""
-    headers = {"Nats-Msg-Id": message_id}
-    async with asyncio.timeout(PUBLISH_DEADLINE_S):
-        try:
-            await jetstream.publish(subject, data, timeout=API_DEADLINE_S, headers=headers)
-        except NoStreamResponseError:
-            await ensure_streams(jetstream)
-            await jetstream.publish(subject, data, timeout=API_DEADLINE_S, headers=headers)
 
 
 def task_of(operation: Operation) -> Task:

@@ -12,10 +12,9 @@ from google.protobuf.message import DecodeError
 from mulligan.api.internal.v1.task_pb2 import StepResult, Task
 from mulligan.control import store
 from mulligan.control.model import KIND_NAMES
-from mulligan.control.outbox import publish
 from mulligan.control.store import Database
 from mulligan.executor.engine import Ending, Engine
-from mulligan.stores.nats import Poisoned
+from mulligan.stores.nats import Poisoned, publish
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

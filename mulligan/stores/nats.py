@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
-from nats.js.errors import BadRequestError
+from nats.js.errors import BadRequestError, NoStreamResponseError
 
 from mulligan.errors import Unavailable
 from mulligan.stores.addresses import Addresses
@@ -35,6 +35,7 @@ DEAD_LETTER_LIFE_S = 30 * 24 * 3600.0
 CONNECT_DEADLINE_S = 10.0
 FIRST_ATTEMPTS = 2
 API_DEADLINE_S = 5.0
+PUBLISH_DEADLINE_S = 8.0
 RECONNECT_PAUSE_S = 0.25
 
 # A pull request that the server no longer remembers is noticed after two missed heartbeats.
@@ -90,6 +91,17 @@ async def ensure_streams(jetstream: JetStreamContext) -> None:
             await jetstream.add_stream(config)
         except BadRequestError as error:
             log.info("stream=%s kept as it is: %s", config.name, error.description)
+
+
+async def publish(jetstream: JetStreamContext, subject: str, data: bytes, message_id: str) -> None:
+    """Stores a message once; makes the streams again when the server lost them. Raises what NATS raises."""
+    headers = {"Nats-Msg-Id": message_id}
+    async with asyncio.timeout(PUBLISH_DEADLINE_S):
+        try:
+            await jetstream.publish(subject, data, timeout=API_DEADLINE_S, headers=headers)
+        except NoStreamResponseError:
+            await ensure_streams(jetstream)
+            await jetstream.publish(subject, data, timeout=API_DEADLINE_S, headers=headers)
 
 
 def _tls(addresses: Addresses) -> ssl.SSLContext | None:
