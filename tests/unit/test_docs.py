@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 from google.rpc.code_pb2 import Code
@@ -13,10 +14,15 @@ from mulligan.errors import MulliganError
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def in_table(line: str) -> bool:
+    return line.startswith("|")
+
+
 def rows() -> dict[str, list[str]]:
-    """The table of docs/errors.md: reason -> cells."""
-    lines = (ROOT / "docs" / "errors.md").read_text().splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    """The first table of docs/errors.md: reason -> cells."""
+    lines = iter((ROOT / "docs" / "errors.md").read_text().splitlines())
+    lines = takewhile(in_table, dropwhile(lambda line: not in_table(line), lines))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     table = cells[2:]
     assert len({row[1] for row in table}) == len(table), "a reason stands twice in docs/errors.md"
     return {row[1]: row for row in table}

@@ -357,7 +357,7 @@ class ControlClient:
     ) -> DecommissionResponse:
         """Takes a machine back and releases its claim: from ACTIVE, from FAILED, and from PROVISIONING when its
         deadline has passed. When the hardware fails, the provider is quarantined, and the machine is FAILED and keeps
-        its claim. A machine whose claim has ended is taken back without being asked for.
+        its claim. A machine whose claim has ended or was released is taken back without being asked for.
 
         Needs the permission control.machine.decommission in the token's project.
 

@@ -150,7 +150,7 @@ class ControlServiceServicer:
     def Decommission(self, request, context):
         """Takes a machine back and releases its claim: from ACTIVE, from FAILED, and from PROVISIONING when its deadline
         has passed. When the hardware fails, the provider is quarantined, and the machine is FAILED and keeps its claim.
-        A machine whose claim has ended is taken back without being asked for.
+        A machine whose claim has ended or was released is taken back without being asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
