@@ -299,6 +299,21 @@ async def test_a_quarantine_for_a_fault_tells_no_tenant_of_another(bench: Bench)
     assert message in machine.state_reason
 
 
+async def test_hardware_is_suspect_until_a_provision_succeeds(bench: Bench) -> None:
+    provision = await begun(bench)
+    lied = result(
+        provision, model.POWER_ON, OUTCOME_FAILED, reason="BMC_STATE_NOT_REACHED", message="it did not follow"
+    )
+    await bench.saver.save(lied)
+    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    stopped = result(run, model.SOFT_POWER_OFF, OUTCOME_FAILED, reason="TASK_ATTEMPTS_EXHAUSTED", message="no end")
+    await bench.saver.save(stopped)
+    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    for step in (model.SOFT_POWER_OFF, model.POWER_OFF):
+        await bench.saver.save(result(run, step, DONE))
+    assert "BMC_STATE_NOT_REACHED" in check_is_neutral(bench, await bench.machine(run.machine))
+
+
 async def test_a_quarantine_after_force_tells_nobody_who_used_it(bench: Bench) -> None:
     provision = await active(bench)
     request = pb.DecommissionRequest(request_id=new_id(), machine=provision.machine, force=True)
