@@ -180,9 +180,8 @@ class ResultSaver:
         def failed(machine: Machine) -> Machine:
             suspect = not decommission and _is_lasting(reason, machine)
             advice = "The claim is kept: provision it again, or decommission the machine"
-            return replace(
-                machine, fault=f"{reason}: {message}" if suspect else "", state_reason=f"{message}. {advice}"
-            )
+            fault = f"{reason}: {message}" if suspect else machine.fault
+            return replace(machine, fault=fault, state_reason=f"{message}. {advice}")
 
         await self._conclude(operation, model.OPERATION_FAILED, model.FAILED, failed)
 
