@@ -76,7 +76,7 @@ class BootService:
             machine = replace(machine, boot_script_us=now, evidence=f"fetched its boot script as {mac}")
             await store.save_machine(connection, machine)
             await store.record_event(connection, machine, now)
-        await self._changes.bump(machine.id)
+        self._changes.bump(machine.id)
         return BootScriptResponse(script=boot_script(machine, request.base_url, token))
 
     async def phone_home(self, request: PhoneHomeRequest) -> PhoneHomeResponse:
@@ -100,7 +100,7 @@ class BootService:
             machine = replace(machine, phone_home_us=now, evidence=_evidence(request))
             await store.save_machine(connection, machine)
             await store.record_event(connection, machine, now)
-        await self._changes.bump(machine.id)
+        self._changes.bump(machine.id)
         return PhoneHomeResponse(machine=machine.id)
 
     async def _issue(self, connection: asyncpg.Connection, machine: Machine, token: str, now: int) -> None:

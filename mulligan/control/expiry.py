@@ -98,5 +98,5 @@ class Expiry:
             return False
         log.info("machine=%s operation=%s its claim has ended: it is taken back", machine, operation.id)
         await self._outbox.publish(operation)
-        await self._changes.bump(operation.id, machine)
+        self._changes.bump(operation.id, machine)
         return True

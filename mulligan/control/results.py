@@ -97,7 +97,7 @@ class ResultSaver:
                 elif not operation.done:
                     await self._end_if_due(operation)
             finally:
-                await self._changes.bump(result.operation, result.machine)
+                self._changes.bump(result.operation, result.machine)
 
     @asynccontextmanager
     async def _turn(self, operation: str) -> AsyncIterator[None]:
@@ -239,7 +239,7 @@ class ResultSaver:
                 deadline = self._clock() + RELEASE_DEADLINE_S * SECOND
                 releasing = replace(machine, state_reason=reason, state_deadline_us=deadline)
                 await store.save_machine(connection, releasing)
-        await self._changes.bump(operation.id, operation.machine)
+        self._changes.bump(operation.id, operation.machine)
 
     async def _release_claim(self, machine: Machine, operation_id: str) -> None:
         try:

@@ -185,7 +185,7 @@ class ControlService:
         async def act() -> Message:
             begun = await begin()
             await self._outbox.publish(begun.operation)
-            await self._changes.bump(begun.operation.id, begun.operation.machine)
+            self._changes.bump(begun.operation.id, begun.operation.machine)
             return begun.response
 
         return await self._requests.once(self._database, caller, request.request_id, request, act)

@@ -277,7 +277,7 @@ async def test_a_watch_wakes_when_another_process_changes_something(bench: Bench
     await bench.pool.execute(
         "UPDATE control.machines SET power = 'on', version = version + 1 WHERE id = $1", begun.machine.id
     )
-    await bench.changes.bump(begun.machine.id)
+    bench.changes.bump(begun.machine.id)
     page = await asyncio.wait_for(waiting, 2)
     assert page.cursor != first.cursor
     assert (await bench.service.watch_machine(request, bench.tenant, page.cursor, 0)).messages == []

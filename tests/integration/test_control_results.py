@@ -217,8 +217,8 @@ class Deadly(Changes):
         super().__init__(etcd)
         self.left = at
 
-    async def bump(self, *identifiers: str) -> None:
-        await super().bump(*identifiers)
+    def bump(self, *identifiers: str) -> None:
+        super().bump(*identifiers)
         self.left -= 1
         if self.left == 0:
             raise asyncio.CancelledError
