@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -15,12 +16,14 @@ from mulligan.api.internal.v1.boot_pb2 import (
     PhoneHomeRequest,
     PhoneHomeResponse,
 )
-from mulligan.errors import NotFound, Unavailable
+from mulligan.errors import FailedPrecondition, InvalidArgument, MulliganError, NotFound, Unavailable
 from mulligan.stores import keys
 
 if TYPE_CHECKING:
     from mulligan.config import Settings
     from mulligan.stores.addresses import Addresses
+
+log = logging.getLogger(__name__)
 
 # Ports from Settings.port on: iam, meta, resource, control, boot.
 PORT_OFFSET: Final = 4
@@ -35,6 +38,8 @@ class ControlShards:
 
     def __init__(self, directory: ActorDirectory) -> None:
         self._directory = directory
+        # Shards that failed when they were asked last, or have not answered yet: the others are asked before them.
+        self._silent: set[str] = set()
 
     async def boot_script(self, request: BootScriptRequest) -> BootScriptResponse:
         """The script from the first shard that has one; raises NotFound when none has."""
@@ -45,19 +50,35 @@ class ControlShards:
         return await self._first("PhoneHome", request, PhoneHomeResponse)
 
     async def _first(self, method: str, request: Message, answer: type[AnswerT]) -> AnswerT:
+        """The first answer, a refusal included; a shard that failed counts only when no other one answers.
+
+        One after another: shards may share a database, where each script voids the one before.
+        """
         shards = self._directory.shards("control")
         if not shards:
             raise Unavailable("no control shard is in the catalogue; come again")
-        missing = NotFound("no control shard knows it")
-        for shard in shards:
+        failure: MulliganError = NotFound("no control shard knows it")
+        for shard in sorted(shards, key=lambda each: each in self._silent):
             try:
-                data = request.SerializeToString()
-                return answer.FromString(
-                    await self._directory.internal("control", shard, method, data, CALL_DEADLINE_S)
-                )
-            except NotFound as error:
-                missing = error
-        raise missing
+                return answer.FromString(await self._ask(shard, method, request.SerializeToString()))
+            except NotFound:
+                continue
+            except (FailedPrecondition, InvalidArgument):
+                raise
+            except MulliganError as error:
+                log.warning("shard=%s method=%s failed: %s", shard, method, error)
+                failure = error
+        raise failure
+
+    async def _ask(self, shard: str, method: str, request: bytes) -> bytes:
+        self._silent.add(shard)
+        try:
+            data = await self._directory.internal("control", shard, method, request, CALL_DEADLINE_S)
+        except (NotFound, FailedPrecondition, InvalidArgument):
+            self._silent.discard(shard)
+            raise
+        self._silent.discard(shard)
+        return data
 
 
 class BootActor(ActorBase):
