@@ -196,6 +196,16 @@ async def test_a_hold_lasts_as_long_as_the_longest_that_was_asked_for(bench: Ben
         await store.hold(run, 1)
 
 
+async def test_a_machine_is_not_taken_while_a_run_of_another_operation_holds_it(bench: Bench) -> None:
+    run = await begun(bench)
+    store = PostgresTaskStore(Database(bench.pool), bench.box, bench.changes, now_us)
+    await bench.saver.save(result(run, STEPS[0], OUTCOME_FAILED, reason="BMC_UNREACHABLE", message="no answer"))
+    decommission = await bench.decommission(run.machine)
+    assert await store.take(decommission.id, 2, 15) is Ending.BUSY
+    await store.let_go(run, undone=False)
+    assert isinstance(await store.take(decommission.id, 2, 15), Taken)
+
+
 async def test_history_counts_every_attempt_once(bench: Bench) -> None:
     run = await begun(bench)
     outcomes = list(

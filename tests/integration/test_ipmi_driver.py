@@ -143,6 +143,17 @@ async def test_a_bmc_that_hangs_after_login_costs_its_asker_the_deadline_and_oth
     assert (await park.show(3))["power_commands"] == 0
 
 
+async def test_a_command_that_was_given_up_is_not_sent_again(park: Park, worker: WorkerProcess) -> None:
+    driver, bmc = IpmiDriver(worker), target(park, 3)
+    await park.set_faults(3, hang_after_login=True)
+    with pytest.raises(BmcFailure):
+        await driver.set_power(bmc, PowerCommand.ON, 2.0)
+    await park.set_faults(3, hang_after_login=False)
+    # A BMC's questions are put one after another, so this one is answered when nothing of the command is left.
+    assert await driver.read_power(bmc, 40) is Power.OFF
+    assert (await park.show(3))["power_commands"] == 0
+
+
 async def _answers(driver: IpmiDriver, bmc: BmcTarget) -> bool:
     try:
         return await driver.read_power(bmc, 5.0) is Power.OFF

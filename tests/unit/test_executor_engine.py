@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -12,7 +12,7 @@ from mulligan.api.internal.v1.task_pb2 import StepResult
 from mulligan.clock import SECOND
 from mulligan.control import model
 from mulligan.control.model import DECOMMISSION
-from mulligan.executor.drivers import Power, PowerCommand
+from mulligan.executor.drivers import BmcTarget, Power, PowerCommand
 from mulligan.executor.engine import MAX_RUNS, Ending
 from mulligan.executor.model import HomeStatus
 from mulligan.executor.run import PLANS
@@ -208,6 +208,27 @@ async def test_a_run_that_was_cancelled_does_not_count() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (tasks.runs, tasks.held_by) == (0, None)
+
+
+@dataclass
+class HangingBmc(MemoryBmc):
+    """Never answers a power command."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def set_power(self, bmc: BmcTarget, command: PowerCommand, timeout_s: float) -> None:
+        self.asked.set()
+        await asyncio.get_running_loop().create_future()
+
+
+async def test_a_machine_stays_held_while_a_command_may_come_into_force() -> None:
+    tasks, bmc = MemoryTasks(), HangingBmc()
+    task = asyncio.ensure_future(engine(tasks, bmc).run("operation", 1))
+    await bmc.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (tasks.runs, tasks.held_by) == (0, 1)
 
 
 async def test_a_fault_in_a_driver_is_told_and_tried_again() -> None:
