@@ -60,7 +60,11 @@ class BmcFailure(Exception):
 
 
 class Driver(Protocol):
-    """One kind of BMC. Every method raises BmcFailure, after `timeout_s` seconds at the latest."""
+    """One kind of BMC. Every method raises BmcFailure, after `timeout_s` seconds at the latest.
+
+    Once a method has returned or raised, nothing of what it was asked comes into force any more; when it is cancelled
+    that holds from `timeout_s` on.
+    """
 
     async def read_power(self, bmc: BmcTarget, timeout_s: float) -> Power:
         """Whether the machine is on, as the BMC tells now."""

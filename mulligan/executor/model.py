@@ -13,9 +13,6 @@ from mulligan.executor.drivers import BmcTarget, BootDevice, Driver, Power, Powe
 # Seconds that one question to a BMC may take. A slow one needs some; a dead one is known after five.
 BMC_ANSWER_S = 20.0
 
-# Between the last moment at which a command may come into force and the first at which another run may begin.
-GUARD_MARGIN_S = 2.0
-
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -90,7 +87,7 @@ class Hardware:
     ) -> None:
         """`guard` raises Fenced when another run has the machine, and keeps others away for that many seconds.
 
-        A command may come into force until its deadline; for so long nobody else may take the machine.
+        A command may come into force until its deadline, whoever still waits for it.
         """
         self._driver = driver
         self._bmc = bmc
@@ -108,7 +105,7 @@ class Hardware:
 
     async def command(self, command: PowerCommand) -> None:
         """Gives a power command."""
-        async with self._guard(self._timeout_s + GUARD_MARGIN_S):
+        async with self._guard(self._timeout_s):
             await self._driver.set_power(self._bmc, command, self._timeout_s)
 
     async def boot_device(self) -> BootDevice:
@@ -117,7 +114,7 @@ class Hardware:
 
     async def set_boot_device(self, device: str) -> None:
         """Sets the device of the next boot."""
-        async with self._guard(self._timeout_s + GUARD_MARGIN_S):
+        async with self._guard(self._timeout_s):
             await self._driver.set_boot_device(self._bmc, device, self._timeout_s)
 
 

@@ -29,11 +29,13 @@ class PostgresTaskStore:
         self._clock = clock
 
     async def take(self, operation: str, message: int, hold_s: float) -> Taken | Ending:
-        """Takes the operation and its machine's fence, unless it is held or has ended."""
+        """Takes the operation and its machine's fence, unless either is held or it has ended."""
         async with self._database.writing() as connection:
             found = await connection.fetchrow(
-                "SELECT id, machine, region, kind, runs, done_us, hold_message, hold_until > now() AS held"
-                " FROM control.operations WHERE id = $1 FOR UPDATE",
+                "SELECT id, machine, region, kind, runs, done_us, hold_message, hold_until > now() AS held,"
+                " EXISTS (SELECT FROM control.operations other WHERE other.machine = o.machine AND other.id <> o.id"
+                " AND other.hold_until > now()) AS machine_held"
+                " FROM control.operations o WHERE id = $1 FOR UPDATE",
                 operation,
             )
             if found is None:
@@ -42,6 +44,8 @@ class PostgresTaskStore:
                 return Ending.FINISHED
             if found["held"]:
                 return Ending.BUSY if found["hold_message"] == message else Ending.DUPLICATE
+            if found["machine_held"]:
+                return Ending.BUSY
             return await self._take(connection, found, message, hold_s)
 
     async def _take(self, connection: asyncpg.Connection, found: Any, message: int, hold_s: float) -> Taken:
@@ -107,15 +111,16 @@ class PostgresTaskStore:
         if held is None:
             raise Fenced
 
-    async def let_go(self, taken: Taken, undone: bool) -> None:
-        """Holds it no more."""
+    async def let_go(self, taken: Taken, undone: bool, unsure: bool = False) -> None:
+        """Holds it no more, or when `unsure` no longer than it was going to be."""
         async with self._database.writing() as connection:
             await connection.execute(
-                "UPDATE control.operations SET hold_until = '-infinity', runs = runs - $3"
-                " WHERE id = $1 AND hold_fence = $2",
+                "UPDATE control.operations SET runs = runs - $3,"
+                " hold_until = CASE WHEN $4 THEN hold_until ELSE '-infinity' END WHERE id = $1 AND hold_fence = $2",
                 taken.operation,
                 taken.fence,
                 int(undone),
+                unsure,
             )
 
     async def open_netboot(self, taken: Taken) -> None:

@@ -202,6 +202,8 @@ async def test_a_machine_is_not_taken_while_a_run_of_another_operation_holds_it(
     await bench.saver.save(result(run, STEPS[0], OUTCOME_FAILED, reason="BMC_UNREACHABLE", message="no answer"))
     decommission = await bench.decommission(run.machine)
     assert await store.take(decommission.id, 2, 15) is Ending.BUSY
+    await store.let_go(run, undone=False, unsure=True)
+    assert await store.take(decommission.id, 2, 15) is Ending.BUSY
     await store.let_go(run, undone=False)
     assert isinstance(await store.take(decommission.id, 2, 15), Taken)
 

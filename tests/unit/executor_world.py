@@ -137,9 +137,9 @@ class MemoryTasks:
         self._answer()
         self._check(taken)
 
-    async def let_go(self, taken: Taken, undone: bool) -> None:
+    async def let_go(self, taken: Taken, undone: bool, unsure: bool) -> None:
         if taken.fence == self.fence:
-            self.held_by = None
+            self.held_by = self.held_by if unsure else None
             self.runs -= undone
 
     async def find_bmc(self, taken: Taken) -> BmcTarget:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ class Replies(io.RawIOBase):
 def request(job_id: int, host: str = "10.0.0.1", timeout_s: float = 10, operation: str = "read-power") -> bytes:
     secret = base64.b64encode(b"secret").decode()
     job = {"id": job_id, "operation": operation, "host": host, "port": 623, "username": secret, "password": secret}
-    return json.dumps({**job, "timeout_s": timeout_s}).encode()
+    return json.dumps({**job, "expires": time.monotonic() + timeout_s}).encode()
 
 
 def worker(run: Callable[[Job], Any], threads: int = 4) -> tuple[Worker, Replies]:

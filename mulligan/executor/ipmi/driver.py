@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 from mulligan.executor.drivers import BmcFailure, BmcTarget, BootDevice, Power, PowerCommand
@@ -42,7 +43,8 @@ class IpmiDriver:
             "port": bmc.port,
             "username": base64.b64encode(bmc.username.encode()).decode(),
             "password": base64.b64encode(bmc.password).decode(),
-            "timeout_s": timeout_s,
+            # This process and the worker read the same clock.
+            "expires": time.monotonic() + timeout_s,
         }
         try:
             reply = await self._worker.request(job, timeout_s)

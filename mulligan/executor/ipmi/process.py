@@ -153,8 +153,11 @@ class WorkerProcess:
                 task.result()
         finally:
             self._running.clear()
-            self._fail_pending()
-            await _end(process, tasks)
+            try:
+                await _end(process, tasks)
+            finally:
+                # Only now: who hears that the worker is lost may rely on it that it does nothing any more.
+                self._fail_pending()
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

@@ -4,8 +4,11 @@ pyghmi is threads and module globals, so it lives alone. It reads one JSON reque
 writes one JSON reply a line to standard output, in any order; it ends when its input does.
 
     {"id": 7, "operation": "set-power", "argument": "on", "host": "10.1.2.3", "port": 623,
-     "username": "<base64>", "password": "<base64>", "timeout_s": 20}
+     "username": "<base64>", "password": "<base64>", "expires": 86420.5}
     {"id": 7, "value": null}   or   {"id": 7, "failure": {"kind": "unreachable", "text": "", "code": 0}}
+
+Nothing is sent to the BMC after `expires` (monotonic seconds), so that no command comes into force when nobody waits
+for it and others may have its machine.
 
 What it keeps to, because pyghmi 1.6.19 breaks otherwise:
 
@@ -13,6 +16,7 @@ What it keeps to, because pyghmi 1.6.19 breaks otherwise:
 * one job at a time per BMC, many BMCs at once: a BMC's waiting jobs hold no thread;
 * connect, operate, log out for each job: sessions are few and idle ones stall;
 * waits are cut into pieces of 50 ms, since some wake-ups get lost;
+* what is sent again, by itself or after another login, is sent before the job expires or not at all;
 * a session knows why it broke before it says that it did: any thread may end any thread's login.
 """
 
@@ -28,6 +32,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, BinaryIO
 
 from pyghmi.ipmi.command import Command
@@ -69,6 +74,32 @@ def keep_reasons() -> None:
     session.Session._mark_broken = mark_with_reason
 
 
+class Deadline(threading.local):
+    """When the job of this thread expires (monotonic seconds)."""
+
+    expires = 0.0
+
+
+def send_before(deadline: Deadline) -> None:
+    """Makes each session of pyghmi end, instead of sending something, once the job that logged it in has expired."""
+    login, send = session.Session.login, session.Session._xmit_packet
+
+    def login_until(self: Any) -> None:
+        self.expires = deadline.expires
+        login(self)
+
+    def send_or_end(self: Any, *arguments: Any, **named: Any) -> None:
+        if time.monotonic() < self.expires:
+            send(self, *arguments, **named)
+            return
+        # Not raised: any thread may be here for any session. Logged in, it would send a logout.
+        self.logged = 0
+        self._mark_broken("timeout")
+
+    session.Session.login = login_until
+    session.Session._xmit_packet = send_or_end
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One request, and until when somebody waits for its reply (monotonic seconds)."""
@@ -91,7 +122,7 @@ class Job:
             bmc=(str(request["host"]), int(request["port"])),
             username=base64.b64decode(request["username"]),
             password=base64.b64decode(request["password"]),
-            expires=time.monotonic() + float(request["timeout_s"]),
+            expires=float(request["expires"]),
         )
 
 
@@ -133,8 +164,9 @@ OPERATIONS: dict[str, Callable[[Command, str], Any]] = {
 }
 
 
-def perform(job: Job) -> Any:
+def perform(deadline: Deadline, job: Job) -> Any:
     """Connects, operates and logs out; once more with a new session when the first one was lost on the way."""
+    deadline.expires = job.expires
     try:
         return _with_session(job)
     except Exception as error:
@@ -163,7 +195,7 @@ def _log_out(command: Command) -> None:
 class Worker:
     """Spreads jobs over threads, one job at a time for each BMC."""
 
-    def __init__(self, output: BinaryIO, run: Callable[[Job], Any] = perform, threads: int = THREADS) -> None:
+    def __init__(self, output: BinaryIO, run: Callable[[Job], Any], threads: int = THREADS) -> None:
         """`run` does one job and returns what to reply; what it raises is classified."""
         self._output = output
         self._run = run
@@ -233,7 +265,9 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # pyghmi prints; the replies' channel is ours alone
     cap_waits()
     keep_reasons()
-    worker = Worker(output)
+    deadline = Deadline()
+    send_before(deadline)
+    worker = Worker(output, partial(perform, deadline))
     for line in sys.stdin.buffer:
         worker.accept(line)
     os._exit(0)  # threads that wait for a dead BMC would hold the process for half a minute
