@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from mulligan.errors import Unavailable
 from mulligan.executor.drivers import BmcFailure, BmcTarget, BootDevice, Power, PowerCommand
 from mulligan.executor.ipmi.driver import IpmiDriver
 from mulligan.executor.ipmi.process import WorkerLost, WorkerProcess
@@ -154,6 +155,18 @@ async def test_a_command_that_was_given_up_is_not_sent_again(park: Park, worker:
     assert (await park.show(3))["power_commands"] == 0
 
 
+async def test_many_bmcs_that_hang_hold_up_no_other_one(worker: WorkerProcess) -> None:
+    driver, hanging = IpmiDriver(worker), 40
+    async with Park(ParkOptions(count=hanging + 1, boot_url="http://127.0.0.1:1", password=PASSWORD)) as park:
+        for number in range(hanging):
+            await park.set_faults(number, hang_after_login=True)
+        async with asyncio.TaskGroup() as group:
+            hung = [group.create_task(failure(driver, target(park, number), 8)) for number in range(hanging)]
+            await eventually(lambda: worker.status.in_flight == hanging)
+            assert await driver.read_power(target(park, hanging), 5) is Power.OFF
+    assert {each.result().reason for each in hung} == {"BMC_UNREACHABLE"}
+
+
 async def _answers(driver: IpmiDriver, bmc: BmcTarget) -> bool:
     try:
         return await driver.read_power(bmc, 5.0) is Power.OFF
@@ -213,6 +226,17 @@ async def test_the_worker_ends_with_its_parent(park: Park) -> None:
     assert worker.stdin is not None
     worker.stdin.close()
     assert await asyncio.wait_for(worker.wait(), 10) == 0
+
+
+@pytest.mark.parametrize("worker", ["import sys; sys.stdin.read()", "raise SystemExit(3)"])
+async def test_a_bmc_that_the_worker_did_not_ask_is_not_to_blame(worker: str) -> None:
+    process = WorkerProcess((sys.executable, "-c", worker))
+    await process.start()
+    try:
+        with pytest.raises(Unavailable):
+            await IpmiDriver(process).read_power(BmcTarget("ipmi", "192.0.2.1", 623, "admin", b"x"), 1)
+    finally:
+        await process.close()
 
 
 async def test_a_worker_that_never_starts_costs_only_the_deadline() -> None:

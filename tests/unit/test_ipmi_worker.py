@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from pyghmi.exceptions import IpmiException
 from pyghmi.ipmi.private import session
 
@@ -40,10 +41,11 @@ class Replies(io.RawIOBase):
             return sorted(self.lines, key=lambda line: line["id"])
 
 
-def request(job_id: int, host: str = "10.0.0.1", timeout_s: float = 10, operation: str = "read-power") -> bytes:
+def request(job_id: int, host: str = "10.0.0.1", timeout_s: float = 10, start_s: float = 10) -> bytes:
     secret = base64.b64encode(b"secret").decode()
-    job = {"id": job_id, "operation": operation, "host": host, "port": 623, "username": secret, "password": secret}
-    return json.dumps({**job, "expires": time.monotonic() + timeout_s}).encode()
+    job = {"id": job_id, "operation": "read-power", "host": host, "port": 623, "username": secret, "password": secret}
+    now = time.monotonic()
+    return json.dumps({**job, "start_by": now + start_s, "expires": now + timeout_s}).encode()
 
 
 def worker(run: Callable[[Job], Any], threads: int = 4) -> tuple[Worker, Replies]:
@@ -93,16 +95,18 @@ def test_a_bmc_that_hangs_holds_up_no_other_one() -> None:
     assert len(replies.wait(12)) == 12
 
 
-def test_a_job_whose_asker_gave_up_is_not_done() -> None:
+@pytest.mark.parametrize("late", [{"start_s": 0.0}, {"start_s": 0.0, "timeout_s": 0.0}])
+@pytest.mark.parametrize("host", ["10.0.0.1", "10.0.0.2"])
+def test_a_job_that_came_too_late_to_its_turn_is_not_done(late: dict[str, float], host: str) -> None:
     release, done = threading.Event(), []
 
     def run(job: Job) -> None:
         done.append(job.id)
         release.wait(DEADLINE_S)
 
-    served, replies = worker(run)
+    served, replies = worker(run, threads=1)
     served.accept(request(1))
-    served.accept(request(2, timeout_s=0))
+    served.accept(request(2, host, **late))
     release.set()
     assert replies.wait(2)[1]["failure"]["kind"] == "expired"
     assert done == [1]
