@@ -17,6 +17,7 @@ What it keeps to, because pyghmi 1.6.19 breaks otherwise:
 * connect, operate, log out for each job: sessions are few and idle ones stall;
 * waits are cut into pieces of 50 ms, since some wake-ups get lost;
 * what is sent again, by itself or after another login, is sent before the job expires or not at all;
+* its two locks are one, or a session that times out and one that sends wait for each other for ever;
 * a session knows why it broke before it says that it did: any thread may end any thread's login.
 """
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -60,6 +62,23 @@ def cap_waits() -> None:
         return wait(min(timeout, LONGEST_WAIT_S), myaddr, evq)
 
     session._io_wait = capped
+
+
+def join_locks() -> None:
+    """Gives pyghmi one lock for both lists of sessions: it takes the two in either order and stops dead."""
+    session.WAITING_SESSIONS = session.KEEPALIVE_SESSIONS
+
+
+def never_block() -> None:
+    """Makes pyghmi's one reading thread read what is there: a sender that makes its socket blocking would stop it."""
+
+    def read(source: socket.socket, size: int) -> tuple[bytes, Any] | None:
+        try:
+            return source.recvfrom(size, socket.MSG_DONTWAIT)
+        except OSError:
+            return None
+
+    session._io_recvfrom = read
 
 
 def keep_reasons() -> None:
@@ -264,6 +283,8 @@ def main() -> None:
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # pyghmi prints; the replies' channel is ours alone
     cap_waits()
+    join_locks()
+    never_block()
     keep_reasons()
     deadline = Deadline()
     send_before(deadline)
