@@ -62,6 +62,7 @@ class BmcFailure(Exception):
 class Driver(Protocol):
     """One kind of BMC. Every method raises BmcFailure, after `timeout_s` seconds at the latest.
 
+    It raises Unavailable when the BMC was not asked, which is no fault of its own: that is tried until it can be.
     Once a method has returned or raised, nothing of what it was asked comes into force any more; when it is cancelled
     that holds from `timeout_s` on.
     """

@@ -30,7 +30,7 @@ PLANS: Final[Mapping[int, Sequence[Step]]] = {
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 
-# Pauses while a store is away, which is no fault of the step's.
+# Pauses while a store is away or the driver is busy, which is no fault of the step's.
 STORE_PAUSE_S: Final = 1.0
 
 # What an attempt may take beyond its own deadline, for the stores.
@@ -128,7 +128,7 @@ class Run:
             except TimeoutError:
                 return Retry("DEADLINE_EXCEEDED", f"{step.name} took longer than {seconds:g} s")
             except Unavailable as error:
-                log.warning("operation=%s step=%s waits for a store: %s", self._taken.operation, step.name, error)
+                log.warning("operation=%s step=%s waits: %s", self._taken.operation, step.name, error)
                 await self._tools.sleep(STORE_PAUSE_S)
             except Fenced:
                 raise

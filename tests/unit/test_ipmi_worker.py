@@ -20,18 +20,23 @@ DEADLINE_S = 5.0
 
 
 class Replies(io.RawIOBase):
-    """Collects reply lines."""
+    """Collects reply lines, and which jobs were begun."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
+        self.begun: list[int] = []
         self._more = threading.Condition()
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
+        line = json.loads(bytes(data))
         with self._more:
-            self.lines.append(json.loads(bytes(data)))
+            if "begun" in line:
+                self.begun.append(line["id"])
+            else:
+                self.lines.append(line)
             self._more.notify_all()
         return len(data)
 
@@ -109,7 +114,7 @@ def test_a_job_that_came_too_late_to_its_turn_is_not_done(late: dict[str, float]
     served.accept(request(2, host, **late))
     release.set()
     assert replies.wait(2)[1]["failure"]["kind"] == "expired"
-    assert done == [1]
+    assert done == replies.begun == [1]
 
 
 def test_what_a_job_raises_is_classified_and_frees_the_bmc() -> None:

@@ -6,9 +6,13 @@ import base64
 import time
 from typing import Any
 
+from mulligan.errors import Unavailable
 from mulligan.executor.drivers import BmcFailure, BmcTarget, BootDevice, Power, PowerCommand
-from mulligan.executor.ipmi.failures import Failure, explain, unreachable
-from mulligan.executor.ipmi.process import WorkerLost, WorkerProcess
+from mulligan.executor.ipmi.failures import Failure, FailureKind, explain, unreachable
+from mulligan.executor.ipmi.process import NotBegun, WorkerLost, WorkerProcess
+
+# A BMC has at least this part of its time to itself, or is asked later.
+OWN_PART = 0.5
 
 
 class IpmiDriver:
@@ -36,6 +40,8 @@ class IpmiDriver:
         await self._ask(bmc, "set-boot-device", device, f"set the boot device {device}", timeout_s)
 
     async def _ask(self, bmc: BmcTarget, operation: str, argument: str, doing: str, timeout_s: float) -> Any:
+        # This process and the worker read the same clock.
+        expires = time.monotonic() + timeout_s
         job = {
             "operation": operation,
             "argument": argument,
@@ -43,11 +49,13 @@ class IpmiDriver:
             "port": bmc.port,
             "username": base64.b64encode(bmc.username.encode()).decode(),
             "password": base64.b64encode(bmc.password).decode(),
-            # This process and the worker read the same clock.
-            "expires": time.monotonic() + timeout_s,
+            "start_by": expires - OWN_PART * timeout_s,
+            "expires": expires,
         }
         try:
             reply = await self._worker.request(job, timeout_s)
+        except NotBegun as error:
+            raise _busy(bmc) from error
         except TimeoutError:
             raise unreachable(bmc, timeout_s) from None
         except WorkerLost:
@@ -55,6 +63,11 @@ class IpmiDriver:
                 f"the IPMI worker was replaced while it worked on BMC {bmc.address}; nothing is known of the outcome"
             )
             raise BmcFailure("BMC_COMMAND_FAILED", message, retryable=True) from None
-        if "failure" in reply:
-            raise explain(bmc, doing, Failure.from_json(reply["failure"]))
-        return reply["value"]
+        if "failure" not in reply:
+            return reply["value"]
+        failure = Failure.from_json(reply["failure"])
+        raise _busy(bmc) if failure.kind is FailureKind.EXPIRED else explain(bmc, doing, failure)
+
+
+def _busy(bmc: BmcTarget) -> Unavailable:
+    return Unavailable(f"BMC {bmc.address} was not asked: the IPMI worker is busy with others or does not run")

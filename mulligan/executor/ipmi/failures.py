@@ -24,7 +24,7 @@ class FailureKind(StrEnum):
     REFUSED = "refused"
     # An answer that makes no sense, or a fault in pyghmi.
     GARBLED = "garbled"
-    # The job waited longer for its turn than its asker does.
+    # The job's turn came too late, so the BMC was not asked.
     EXPIRED = "expired"
 
 

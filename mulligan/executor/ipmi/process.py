@@ -34,6 +34,10 @@ class WorkerLost(Exception):
     """The worker process ended, or was ended, before it answered."""
 
 
+class NotBegun(TimeoutError):
+    """The job's turn did not come in time: its BMC was not asked and is not to blame."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """What the executor tells about its worker."""
@@ -62,6 +66,8 @@ class WorkerProcess:
         self._stuck_job_s = stuck_job_s
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        # Those of them that the worker has begun.
+        self._begun: set[int] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._running = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -87,12 +93,15 @@ class WorkerProcess:
         return WorkerStatus(self._process.pid if alive and self._process else None, self._restarts, len(self._pending))
 
     async def ping(self, timeout_s: float) -> dict[str, Any]:
-        """The worker's load; raises TimeoutError or WorkerLost."""
+        """The worker's load; raises TimeoutError."""
         reply = await self.request({"operation": "ping"}, timeout_s)
         return dict(reply["value"])
 
     async def request(self, job: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The worker's reply; raises TimeoutError after `timeout_s`, and WorkerLost when the worker goes first."""
+        """The worker's reply; raises TimeoutError after `timeout_s`, and WorkerLost when the worker goes first.
+
+        Raises NotBegun for either when the worker has not begun with it.
+        """
         job_id = next(self._ids)
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         try:
@@ -101,8 +110,13 @@ class WorkerProcess:
                 self._pending[job_id] = reply
                 await self._send({**job, "id": job_id})
                 return await reply
+        except (TimeoutError, WorkerLost) as error:
+            if job_id not in self._begun:
+                raise NotBegun(str(error) or "it waited for its turn") from error
+            raise
         finally:
             self._pending.pop(job_id, None)
+            self._begun.discard(job_id)
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         process = self._process
@@ -163,8 +177,13 @@ class WorkerProcess:
         assert process.stdout is not None
         async for line in process.stdout:
             reply = json.loads(line)
-            waiter = self._pending.get(int(reply["id"]))
-            if waiter is not None and not waiter.done():
+            job_id = int(reply["id"])
+            waiter = self._pending.get(job_id)
+            if waiter is None or waiter.done():
+                continue
+            if "begun" in reply:
+                self._begun.add(job_id)
+            else:
                 waiter.set_result(reply)
 
     async def _forward_errors(self, process: asyncio.subprocess.Process) -> None:
