@@ -31,7 +31,7 @@ from mulligan.stores import etcd as etcd_store
 from mulligan.stores import nats as nats_store
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
-from mulligan.stores.nats import DEAD
+from mulligan.stores.nats import DEAD, ensure_streams
 from mulligan.stores.transactions import read_prefix
 from tests.integration.control_bench import ACTIVE, PASSWORD, SUCCEEDED, Bench, opened
 from tests.integration.executor_process import ExecutorOrder
@@ -141,6 +141,46 @@ async def test_a_task_that_kills_executors_is_parked_with_its_history(
         )
         assert "read-power" in letter.headers["Mulligan-History"]
         assert "taken too often" in letter.headers["Mulligan-Cause"]
+
+
+async def test_a_dead_letter_that_is_lost_on_the_way_is_written_again(
+    fresh_addresses: Addresses, etcd: EtcdClient, nats: Client
+) -> None:
+    async with opened(fresh_addresses, etcd, nats) as (bench, stack):
+        begun = await bench.provision(await bench.register_anything())
+        await bench.pool.execute("UPDATE control.operations SET runs = $1", MAX_RUNS)
+        await bench.jetstream.delete_stream(DEAD)
+        try:
+            await bench.executor(stack, ack_wait_s=2)
+            assert (await bench.ended(begun.operation.id)).error.reason == "TASK_ATTEMPTS_EXHAUSTED"
+        finally:
+            await ensure_streams(bench.jetstream)
+        letter = await eventually(lambda: _dead_letter(bench))
+        assert "read-power" in letter.headers["Mulligan-History"]
+
+
+async def test_what_can_be_no_task_is_parked(fresh_addresses: Addresses, etcd: EtcdClient, nats: Client) -> None:
+    async with opened(fresh_addresses, etcd, nats) as (bench, stack):
+        await bench.executor(stack)
+        subject = f"mulligan.tasks.{bench.region}.provision"
+        for each in (task_pb2.Task(), task_pb2.Task(operation="provision-1", kind="provision")):
+            await bench.jetstream.publish(subject, each.SerializeToString())
+        await eventually(lambda: _dead_letters(bench, 2))
+        # Whoever knows this kind will take it.
+        later = task_pb2.Task(operation=new_id(), kind="later")
+        await bench.jetstream.publish(subject, later.SerializeToString())
+        await eventually(lambda: _redelivered(bench))
+        assert await _dead_letters(bench, 2)
+
+
+async def _dead_letters(bench: Bench, count: int) -> bool:
+    subject = f"mulligan.dead.tasks.{bench.region}.provision"
+    info = await bench.jetstream.stream_info(DEAD, subjects_filter=subject)
+    return (info.state.subjects or {}).get(subject) == count
+
+
+async def _redelivered(bench: Bench) -> bool:
+    return bool((await bench.jetstream.consumer_info("TASKS", bench.durable("TASKS"))).num_redelivered)
 
 
 async def _dead_letter(bench: Bench) -> object:
