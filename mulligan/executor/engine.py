@@ -29,6 +29,7 @@ GUARD_MARGIN_S: Final = 2.0
 
 # Runs of one operation, after crashes in the middle; a task that kills executors is not tried for ever.
 MAX_RUNS: Final = 10
+ATTEMPTS_EXHAUSTED: Final = "TASK_ATTEMPTS_EXHAUSTED"
 
 # Machines of one region (a rack, most often) that one executor powers on at the same time.
 POWER_ONS_PER_REGION: Final = 8
@@ -47,7 +48,7 @@ class Ending(StrEnum):
     DUPLICATE = "duplicate"
     # Another run took the machine over.
     FENCED = "fenced"
-    # It was taken too often; its operation failed.
+    # It was taken too often; its operation failed, now or before this delivery.
     EXHAUSTED = "exhausted"
     # There is no such operation.
     UNKNOWN = "unknown"
@@ -129,7 +130,7 @@ class Engine:
         run = Run(taken, self._tools, partial(self._context, taken, hold))
         if taken.runs > MAX_RUNS:
             message = f"{MAX_RUNS} executors stopped while they worked on it; the dead-letter stream has its history"
-            await run.fail("TASK_ATTEMPTS_EXHAUSTED", message)
+            await run.fail(ATTEMPTS_EXHAUSTED, message)
             return Ending.EXHAUSTED
         await run.work()
         return Ending.FINISHED

@@ -10,7 +10,7 @@ from mulligan.control.model import STEP_DONE
 from mulligan.control.store import Database
 from mulligan.errors import FailedPrecondition
 from mulligan.executor.drivers import BmcFailure, BmcTarget
-from mulligan.executor.engine import Ending
+from mulligan.executor.engine import ATTEMPTS_EXHAUSTED, Ending
 from mulligan.executor.model import Fenced, HomeStatus, Taken
 from mulligan.secretbox import SecretBox
 
@@ -32,16 +32,17 @@ class PostgresTaskStore:
         """Takes the operation and its machine's fence, unless either is held or it has ended."""
         async with self._database.writing() as connection:
             found = await connection.fetchrow(
-                "SELECT id, machine, region, kind, runs, done_us, hold_message, hold_until > now() AS held,"
-                " EXISTS (SELECT FROM control.operations other WHERE other.machine = o.machine AND other.id <> o.id"
-                " AND other.hold_until > now()) AS machine_held"
+                "SELECT id, machine, region, kind, runs, done_us, error_reason, hold_message,"
+                " hold_until > now() AS held, EXISTS (SELECT FROM control.operations other"
+                " WHERE other.machine = o.machine AND other.id <> o.id AND other.hold_until > now()) AS machine_held"
                 " FROM control.operations o WHERE id = $1 FOR UPDATE",
                 operation,
             )
             if found is None:
                 return Ending.UNKNOWN
             if found["done_us"] is not None:
-                return Ending.FINISHED
+                # This delivery may come because the dead letter was not stored.
+                return Ending.EXHAUSTED if found["error_reason"] == ATTEMPTS_EXHAUSTED else Ending.FINISHED
             if found["held"]:
                 return Ending.BUSY if found["hold_message"] == message else Ending.DUPLICATE
             if found["machine_held"]:
