@@ -18,6 +18,7 @@ from mulligan.control.regions import Regions
 from mulligan.control.results import ResultSaver
 from mulligan.control.store import MIGRATIONS, Database
 from mulligan.control.store import SERVICE as CONTROL
+from mulligan.ids import is_id
 from mulligan.meta.names import NameStore
 from mulligan.stores.nats import RESULTS, Poisoned, PullLoop
 
@@ -84,4 +85,6 @@ class ResultsActor(ServiceActor):
             result = StepResult.FromString(message.data)
         except DecodeError:
             raise Poisoned("it is not a mulligan.internal.v1.StepResult") from None
+        if not is_id(result.operation):
+            raise Poisoned("it is a mulligan.internal.v1.StepResult without the UUID of an operation")
         await self._saver.save(result)

@@ -14,6 +14,7 @@ from mulligan.control import store
 from mulligan.control.model import KIND_NAMES
 from mulligan.control.store import Database
 from mulligan.executor.engine import Ending, Engine
+from mulligan.ids import is_id
 from mulligan.stores.nats import Poisoned, publish
 
 if TYPE_CHECKING:
@@ -70,10 +71,7 @@ class TaskHandler:
 
     async def __call__(self, message: Msg) -> None:
         """Raises Poisoned for a task that cannot be worked on by anybody."""
-        try:
-            task = Task.FromString(message.data)
-        except DecodeError:
-            raise Poisoned("it is not a mulligan.internal.v1.Task") from None
+        task = _task_of(message.data)
         if task.kind not in KIND_NAMES.values():
             raise TaskTaken(f"{task.kind} is work for an executor of a later version")
         sequence = message.metadata.sequence.stream
@@ -99,3 +97,14 @@ class TaskHandler:
         )
         line = " | ".join(" ".join(each.split()) for each in told)
         return line.encode("ascii", "replace").decode()[:MAX_HISTORY_CHARACTERS]
+
+
+def _task_of(data: bytes) -> Task:
+    """The task in a message; raises Poisoned for what nobody can work on, today or later."""
+    try:
+        task = Task.FromString(data)
+    except DecodeError:
+        raise Poisoned("it is not a mulligan.internal.v1.Task") from None
+    if not task.kind or not is_id(task.operation):
+        raise Poisoned("it is a mulligan.internal.v1.Task without a kind or without the UUID of an operation")
+    return task
