@@ -116,6 +116,23 @@ class Authentication:
             return identity
         return self._verify(token, digest)
 
+    def require_current(self, identity: Identity) -> None:
+        """Raises Unauthenticated when the token that was accepted some time ago would not be accepted now.
+
+        An identity that was forgotten meanwhile heard of no revocation, so these are looked at again.
+        """
+        if identity.ended is not None:
+            raise identity.ended
+        caller = identity.caller
+        if not caller.account:
+            return
+        if caller.expires_us <= self._clock():
+            raise Unauthenticated(
+                "the access token expired while the request came in; send it again with a new one",
+                reason="TOKEN_EXPIRED",
+            )
+        tokens.require_not_revoked(caller, self._revocations.items)
+
     def _verify(self, token: str, digest: bytes) -> Identity:
         self._forget(digest)
         caller = tokens.verify(token, self._keys, self._clock())

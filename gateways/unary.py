@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateways.failures import abort, as_reply, unexpected
 from gateways.fan_out import first, merge
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gateways.authentication import Identity
     from gateways.pipeline import Route
     from gateways.routing import Passage
+
+# Seconds after which a request that came in is not taken for one of the moment in which its caller was let in.
+WAITED_S: Final = 0.01
 
 
 class UnaryCall:
@@ -55,8 +58,12 @@ class UnaryCall:
 
     async def _reply(self, context: grpc.aio.ServicerContext[Any, Any]) -> Reply:
         pipeline, method = self._route.pipeline, self._route.method
-        ends = asyncio.get_running_loop().time() + pipeline.limits.deadline_s(context.time_remaining())
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        ends = began + pipeline.limits.deadline_s(context.time_remaining())
         request = await read_request(context, self._route, ends)
+        if self._identity.ended is not None or clock() - began > WAITED_S:
+            pipeline.authentication.require_current(self._identity)
         passage = pipeline.router.passage(self._identity, method, request)
         if len(passage.shards) == 1:
             return await pipeline.coalescer.queue(passage.shards[0]).send(method, passage.caller, request, ends)
