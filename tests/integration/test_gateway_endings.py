@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
 
 from gateways import unary
+from gateways.assembly import Gateway
+from mulligan.api.control.v1 import request_response_pb2 as control_pb2
 from mulligan.api.resource.v1 import request_response_pb2 as pb
 from mulligan.caller import Caller
 from mulligan.clock import now_us
+from mulligan.dispatch import PageReply
 from mulligan.ids import new_id
 from mulligan.stores.addresses import Addresses
 from tests.gateway_parts import ADMIN, Shards, bearer
@@ -86,3 +90,76 @@ async def test_a_revoked_token_that_the_gateway_forgot_does_nothing_either(
     await world.revoke("session", caller.session)
     await eventually(lambda: f"session/{caller.session}" in stores.revocations.items)
     assert (await upload.refused()).reason == "TOKEN_REVOKED"
+
+
+class Deaf:
+    """A client that opens a stream and reads nothing, while the shard has a megabyte to tell each time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.shards = Shards(lambda *_: (0, b"x" * 1024 * 1024))
+        message = control_pb2.WatchMachineResponse()
+        message.machine.id = "x" * 1024 * 1024
+        self.shards.pages["default"] = [PageReply([message.SerializeToString()], "1", False) for _ in range(500)]
+
+    async def watch(self, caller: Caller) -> Gateway:
+        """Returns once the gateway cannot get rid of what it has to tell."""
+        region = (await self.world.add_region()).id
+        gateway = await self.world.serve("control", self.shards)
+        call = self.world.channel().unary_stream("/mulligan.control.v1.ControlService/WatchMachine")
+        request = control_pb2.WatchMachineRequest(region=region, id=new_id()).SerializeToString()
+        self.stream = call(request, metadata=bearer(self.world.signer.token(caller)))
+        await self._stands_still(lambda: len(self.shards.polls))
+        return gateway
+
+    async def load(self, caller: Caller) -> Gateway:
+        """The same with a stream of providers."""
+        region = (await self.world.add_region()).id
+        gateway = await self.world.serve("resource", self.shards)
+        call = self.world.channel().stream_stream("/mulligan.resource.v1.ResourceService/LoadProviders")
+        self.stream = call(metadata=bearer(self.world.signer.token(caller)))
+        record = pb.LoadProvidersRequest(request_id=new_id(), region=region, name="x" * 300_000).SerializeToString()
+
+        async def send() -> None:
+            for _ in range(500):
+                await self.stream.write(record)
+
+        self.sending = asyncio.ensure_future(send())
+        await self._stands_still(lambda: len(self.shards.chunks))
+        return gateway
+
+    async def _stands_still(self, count: Callable[[], int]) -> None:
+        seen: list[int] = []
+
+        def stands_still() -> bool:
+            seen.append(count())
+            return seen[-1] > 0 and seen[-50:] == [seen[-1]] * 50
+
+        await eventually(stands_still)
+        assert count() < 500, "the client took everything"
+
+
+@pytest.mark.parametrize("kind", ["watch", "load"])
+async def test_a_client_that_stops_reading_holds_no_place_after_its_token(world: World, kind: str) -> None:
+    deaf, caller = Deaf(world), world.signer.caller(ADMIN)
+    gateway = await (deaf.watch(caller) if kind == "watch" else deaf.load(caller))
+    assert gateway.in_flight == 1
+    await world.revoke("account", caller.account)
+    await eventually(lambda: gateway.in_flight == 0)
+    deaf.stream.cancel()
+
+
+async def test_a_client_that_stops_reading_holds_no_drain_up(world: World) -> None:
+    gateway = await Deaf(world).watch(world.signer.caller(ADMIN))
+    async with asyncio.timeout(5):
+        await gateway.drain(30)
+
+
+async def test_a_stream_that_was_not_asked_for_yet_holds_no_drain_up(world: World) -> None:
+    gateway = await world.serve("control", Shards(lambda *_: (0, b"")))
+    stalled = world.channel().stream_stream("/mulligan.control.v1.ControlService/WatchMachine")
+    stream = stalled(metadata=world.token())
+    await eventually(lambda: gateway.in_flight == 1)
+    async with asyncio.timeout(5):
+        await gateway.drain(30)
+    assert (await failure(stream.read())).reason == "DRAINING"
