@@ -167,7 +167,7 @@ class LoadCall:
             if reply[0]:
                 return reply
             if method.server_streaming:
-                await context.write(reply[1])
+                await lifetime.race(context.write(reply[1]))
         if reply is None and not method.server_streaming:
             raise InvalidArgument(f"{method.name} needs at least one message", reason="MALFORMED_MESSAGE")
         return (OK, b"") if reply is None or method.server_streaming else reply

@@ -71,7 +71,7 @@ class WatchCall:
     async def _follow(self, context: grpc.aio.ServicerContext[Any, Any], lifetime: Lifetime) -> Reply:
         pipeline, method = self._route.pipeline, self._route.method
         ends = asyncio.get_running_loop().time() + pipeline.limits.deadline_s(None)
-        request = await read_request(context, self._route, ends)
+        request = await lifetime.race(read_request(context, self._route, ends))
         passage = pipeline.router.passage(self._identity, method, request)
         if method.fan_out is FanOut.MERGE and len(passage.shards) != 1:
             raise InvalidArgument(
@@ -115,7 +115,7 @@ class _ShardStream:
                 return page.code, page.error
             self.found, self._cursor, answered = True, page.cursor, clock()
             for message in page.messages:
-                await context.write(message)
+                await self._lifetime.race(context.write(message))
             if page.done:
                 return OK, b""
             if not page.messages and answered - began < PAUSE_S:
