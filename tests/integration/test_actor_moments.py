@@ -137,3 +137,37 @@ async def test_an_actor_that_was_not_ready_is_asked_again_soon(etcd: EtcdClient)
     finally:
         await announced.withdraw()
         await directory.close()
+
+
+class Answering:
+    """Stands for an actor that answers at once."""
+
+    def __init__(self) -> None:
+        self.internal = self
+
+    def remote(self, *_: Any) -> Answering:
+        return self
+
+    def future(self) -> Future[Reply]:
+        answer: Future[Reply] = Future()
+        answer.set_result((OK, b"done"))
+        return answer
+
+
+async def test_an_actor_that_is_announced_again_unchanged_is_called_at_once(etcd: EtcdClient) -> None:
+    directory, shard = ActorDirectory(etcd), f"s{new_id()}"
+    key, entry = keys.catalog_actor(SERVICE, shard), b'{"actor": "echo/x#1", "incarnation": "1"}'
+    await etcd.kv.put(key, entry)
+    await directory.start()
+    try:
+        directory._entries[SERVICE, shard].handle = Answering()
+        await etcd.kv.delete(key)
+        await eventually(lambda: directory.incarnation(SERVICE, shard) is None)
+        waiting = asyncio.ensure_future(directory.internal(SERVICE, shard, "Echo", b"", 30.0))
+        await eventually(lambda: (SERVICE, shard) in directory._turns)
+        await etcd.kv.put(key, entry)
+        async with asyncio.timeout(2):
+            assert await waiting == b"done"
+    finally:
+        await etcd.kv.delete(key)
+        await directory.close()
