@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,8 +229,9 @@ class ActorDirectory:
             entry = self._entries.get(key)
             if entry is not None and not entry.withdrawn:
                 return entry
-            if not await self._wait_turn(key, ends - time.monotonic()):
+            if time.monotonic() >= ends:
                 raise _away(*key)
+            await self._wait_turn(key, ends - time.monotonic())
 
     async def _handle(self, entry: _Entry) -> Any:
         """The Ray handle, asked for once; the GCS may be away, so it is asked from a thread."""
@@ -241,17 +243,14 @@ class ActorDirectory:
             raise Unavailable(f"{entry.actor} is announced but cannot be reached; try again", retry_after_s=1) from None
         return entry.handle
 
-    async def _wait_turn(self, key: tuple[str, str], timeout_s: float, entry: _Entry | None = None) -> bool:
-        """Waits until the announcement of a shard changes (or differs from `entry`); False when time is up."""
+    async def _wait_turn(self, key: tuple[str, str], timeout_s: float, entry: _Entry | None = None) -> None:
+        """Waits until the announcement of a shard changes (or differs from `entry`), or until time is up."""
         if entry is not None and self._entries.get(key) is not entry:
-            return True
+            return
         turn = self._turns.setdefault(key, asyncio.Event())
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(timeout_s, 0)):
                 await turn.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _changed(self, key: str, value: bytes | None) -> None:
         service, _, shard = key.partition("/")
@@ -263,14 +262,20 @@ class ActorDirectory:
         fields = json.loads(value)
         actor, incarnation = fields["actor"], fields.get("incarnation", "")
         if entry is not None and (entry.actor, entry.incarnation) == (actor, incarnation):
-            entry.withdrawn = False
+            if entry.withdrawn:
+                entry.withdrawn = False
+                self._take_turn(entry.key)
             return
         self._entries[service, shard] = _Entry((service, shard), actor, incarnation)
         if entry is not None:
             # Restarted under its name it is certainly dead; under another name it may be finishing.
             delay_s = 0.0 if entry.actor == actor else SUPERSEDED_WAIT_S
             asyncio.get_running_loop().call_later(delay_s, entry.supersede)
-        turn = self._turns.pop((service, shard), None)
+        self._take_turn((service, shard))
+
+    def _take_turn(self, key: tuple[str, str]) -> None:
+        """Wakes those who wait for a change of the announcement."""
+        turn = self._turns.pop(key, None)
         if turn is not None:
             turn.set()
 
