@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors import handles
 from actors.base import ShardContext
 from actors.handles import ActorDirectory
 from actors.lifecycle import State
@@ -18,7 +19,7 @@ from actors.pointers import move_pointer
 from mulligan.api.catalog.v1.catalog_service_pb2 import GetStatusRequest
 from mulligan.caller import ANONYMOUS
 from mulligan.dispatch import OK, Reply
-from mulligan.errors import MulliganError, Unavailable, to_status
+from mulligan.errors import DeadlineExceeded, MulliganError, ResourceExhausted, Unavailable, to_status
 from mulligan.ids import new_id
 from mulligan.stores import keys
 from mulligan.stores.addresses import Addresses
@@ -139,19 +140,27 @@ async def test_an_actor_that_was_not_ready_is_asked_again_soon(etcd: EtcdClient)
         await directory.close()
 
 
-class Answering:
-    """Stands for an actor that answers at once."""
+class Patient:
+    """Stands for an actor that answers at once, or when it is told to."""
 
-    def __init__(self) -> None:
-        self.internal = self
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.internal = self.poll = self
+        self.at_once = at_once
+        self.open: list[Future[Any]] = []
 
-    def remote(self, *_: Any) -> Answering:
+    def remote(self, *_: Any) -> Patient:
         return self
 
-    def future(self) -> Future[Reply]:
-        answer: Future[Reply] = Future()
-        answer.set_result((OK, b"done"))
-        return answer
+    def future(self) -> Future[Any]:
+        self.open.append(Future())
+        if self.at_once:
+            self.answer()
+        return self.open[-1]
+
+    def answer(self) -> None:
+        for each in self.open:
+            if not each.done():
+                each.set_result((OK, b"done"))
 
 
 async def test_an_actor_that_is_announced_again_unchanged_is_called_at_once(etcd: EtcdClient) -> None:
@@ -160,7 +169,7 @@ async def test_an_actor_that_is_announced_again_unchanged_is_called_at_once(etcd
     await etcd.kv.put(key, entry)
     await directory.start()
     try:
-        directory._entries[SERVICE, shard].handle = Answering()
+        directory._entries[SERVICE, shard].handle = Patient()
         await etcd.kv.delete(key)
         await eventually(lambda: directory.incarnation(SERVICE, shard) is None)
         waiting = asyncio.ensure_future(directory.internal(SERVICE, shard, "Echo", b"", 30.0))
@@ -168,6 +177,39 @@ async def test_an_actor_that_is_announced_again_unchanged_is_called_at_once(etcd
         await etcd.kv.put(key, entry)
         async with asyncio.timeout(2):
             assert await waiting == b"done"
+    finally:
+        await etcd.kv.delete(key)
+        await directory.close()
+
+
+async def test_what_callers_gave_up_counts_until_the_actor_is_done_with_it(
+    etcd: EtcdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "MAX_OPEN", 3, raising=False)
+    directory, shard, actor = ActorDirectory(etcd), f"s{new_id()}", Patient(at_once=False)
+    key = keys.catalog_actor(SERVICE, shard)
+    await etcd.kv.put(key, b'{"actor": "echo/x#1", "incarnation": "1"}')
+    await directory.start()
+
+    def echo(timeout_s: float) -> asyncio.Future[bytes]:
+        return asyncio.ensure_future(directory.internal(SERVICE, shard, "Echo", b"", timeout_s))
+
+    try:
+        directory._entries[SERVICE, shard].handle = actor
+        with pytest.raises(DeadlineExceeded):
+            await echo(0.05)
+        calls = [echo(30.0), echo(30.0)]
+        await eventually(lambda: len(actor.open) == 3)
+        calls[0].cancel()
+        with pytest.raises(ResourceExhausted, match="try again") as refused:
+            await echo(0.05)
+        assert (refused.value.reason, refused.value.retry_after_s) == ("TOO_MANY_REQUESTS", 1)
+        with pytest.raises(DeadlineExceeded):  # calls of another kind have their own places
+            await directory._one((SERVICE, shard), "poll", (), 0.05)
+        actor.answer()
+        assert await calls[1] == b"done"
+        actor.at_once = True
+        assert await echo(5.0) == b"done"
     finally:
         await etcd.kv.delete(key)
         await directory.close()
