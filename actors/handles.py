@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from actors.health import ComponentHealth
 from actors.names import NAMESPACE
 from mulligan.caller import Caller
 from mulligan.dispatch import PageReply, Reply
-from mulligan.errors import DeadlineExceeded, MulliganError, Unavailable, from_status, to_status
+from mulligan.errors import DeadlineExceeded, MulliganError, ResourceExhausted, Unavailable, from_status, to_status
 from mulligan.stores import keys
 from mulligan.stores.etcd import EtcdClient, WatchedPrefix
 
@@ -42,6 +43,9 @@ SUPERSEDED_WAIT_S = 2.0
 # Sends of one request at most; each follows a change of the actor or a lost connection.
 MAX_SENDS = 4
 LOOKUP_DEADLINE_S = 2.0
+# Calls of one kind to one actor that this process may have open, those counted that nobody waits for any more: Ray does
+# not take a call back. An actor takes 10,000 in all, so no kind and no process of a few fills it.
+MAX_OPEN = 2_500
 # Reasons of an actor that does not serve the shard (any more); nothing was written.
 _MOVED_REASONS = frozenset({"FENCED", "DRAINING", "SHARD_UNAVAILABLE"})
 
@@ -60,6 +64,27 @@ class _Entry:
     # Its successor serves: requests that hang on it are sent again.
     superseded: bool = False
     pending: set[asyncio.Future[Any]] = field(default_factory=set)
+    # Calls that the actor has not answered, by method.
+    open: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, method: str, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
+        """Calls the actor. The call is open until it is answered, also when whoever waits gives up."""
+        if self.open[method] >= MAX_OPEN:
+            raise ResourceExhausted(
+                f"{self.actor} is still busy with {MAX_OPEN} requests that came this way; try again in a moment",
+                reason="TOO_MANY_REQUESTS",
+                retry_after_s=1,
+            )
+        work = asyncio.wrap_future(getattr(self.handle, method).remote(*arguments).future())
+        self.open[method] += 1
+
+        def answered(done: asyncio.Future[Any]) -> None:
+            self.open[method] -= 1
+            if not done.cancelled():
+                done.exception()  # whoever waits hears of it, and nobody may
+
+        work.add_done_callback(answered)
+        return asyncio.shield(work)
 
     def supersede(self) -> None:
         self.superseded = True
@@ -103,11 +128,6 @@ class ActorDirectory:
         """Which life of the actor is announced for a shard now."""
         entry = self._entries.get((service, shard))
         return entry.incarnation if entry is not None and not entry.withdrawn else None
-
-    async def find(self, service: str, shard: str, timeout_s: float = ABSENT_WAIT_S) -> Any:
-        """Ray handle of the actor that serves a shard now; raises Unavailable when nobody does."""
-        entry = await self._entry((service, shard), time.monotonic() + timeout_s)
-        return await self._handle(entry)
 
     async def call(
         self, service: str, shard: str, batch: Sequence[Item], timeout_s: float, *, repeatable: bool = True
@@ -203,8 +223,9 @@ class ActorDirectory:
 
     async def _attempt(self, entry: _Entry, method: str, arguments: tuple[Any, ...], ends: float) -> Any:
         """Sends once; raises _MovedError when that incarnation is lost."""
-        handle = entry.handle or await self._handle(entry)
-        future = asyncio.wrap_future(getattr(handle, method).remote(*arguments).future())
+        if entry.handle is None:
+            entry.handle = await self._handle(entry)
+        future = entry.begin(method, arguments)
         entry.pending.add(future)
         try:
             async with asyncio.timeout(ends - time.monotonic()):
@@ -234,14 +255,13 @@ class ActorDirectory:
             await self._wait_turn(key, ends - time.monotonic())
 
     async def _handle(self, entry: _Entry) -> Any:
-        """The Ray handle, asked for once; the GCS may be away, so it is asked from a thread."""
+        """The Ray handle; the GCS may be away, so it is asked from a thread."""
         try:
             async with asyncio.timeout(LOOKUP_DEADLINE_S):
-                entry.handle = await asyncio.to_thread(ray.get_actor, entry.actor, namespace=NAMESPACE)
+                return await asyncio.to_thread(ray.get_actor, entry.actor, namespace=NAMESPACE)
         except (ValueError, RayError, TimeoutError) as error:
             log.warning("actor=%s is announced but not found: %s", entry.actor, error)
             raise Unavailable(f"{entry.actor} is announced but cannot be reached; try again", retry_after_s=1) from None
-        return entry.handle
 
     async def _wait_turn(self, key: tuple[str, str], timeout_s: float, entry: _Entry | None = None) -> None:
         """Waits until the announcement of a shard changes (or differs from `entry`), or until time is up."""
