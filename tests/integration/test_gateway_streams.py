@@ -129,6 +129,26 @@ async def test_without_a_region_the_shard_that_knows_it_is_found(control: Contro
     assert (await failure(control.watch("").read())).code == StatusCode.NOT_FOUND
 
 
+async def test_without_a_region_a_shard_that_is_away_hides_no_other(control: Control) -> None:
+    control.shards.pages = {
+        "a": [Unavailable("nothing serves the shard")] * 50,
+        "b": [page("1", cursor="1"), page("2", cursor="2", done=True)],
+    }
+    assert await control.told("") == ["1", "2"]
+    control.shards.handler = lambda shard, *_: (
+        (0, b"") if shard == "b" else (Unavailable.code, to_status(Unavailable("away")).SerializeToString())
+    )
+    request = control_pb2.GetMachineRequest(id=new_id())
+    await control.stub.GetMachine(request, metadata=control.world.token(), timeout=5)
+
+
+async def test_without_a_region_a_shard_that_comes_back_is_asked_again(control: Control) -> None:
+    unknown = failed(NotFound("no such machine"))
+    away = Unavailable("nothing serves the shard")
+    control.shards.pages = {"a": [away, away, page("1", cursor="1", done=True)], "b": [unknown] * 50}
+    assert await control.told("") == ["1"]
+
+
 async def test_a_machine_that_is_gone_later_ends_the_stream_there(control: Control) -> None:
     gone = failed(NotFound("it was removed"))
     control.shards.pages = {"a": [page("1", cursor="1"), gone], "b": [page("x", cursor="x")]}
