@@ -21,17 +21,41 @@ Send = Callable[[str, bytes], Awaitable[Reply]]
 # The shard does not have it; another one may.
 TRY_NEXT: Final = frozenset({Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED})
 
+# The shard may have it and cannot tell now.
+AWAY: Final = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+
 # Between the shard and the shard's own page token; neither shard names nor base64 have it.
 _SEPARATOR: Final = "."
 
 
 async def first(send: Send, shards: tuple[str, ...], request: bytes) -> Reply:
-    """The reply of the first shard that has it or fails otherwise; of the last one when none has."""
+    """The reply of the first shard that has it or fails otherwise; of the last one when none has.
+
+    For changes: after a failure that leaves open what was done, no other shard may do it too.
+    """
     for shard in shards[:-1]:
         reply = await send(shard, request)
         if reply[0] not in TRY_NEXT:
             return reply
     return await send(shards[-1], request)
+
+
+async def find(send: Send, shards: tuple[str, ...], request: bytes) -> Reply:
+    """The reply of the shard that has it, whatever the others do; else of one that could not tell, or of the last.
+
+    For reads by id, which one shard at most can answer. All are asked at once: one that hangs costs no time.
+    """
+    asked = [asyncio.ensure_future(send(shard, request)) for shard in shards]
+    try:
+        for answered in asyncio.as_completed(asked):
+            reply = await answered
+            if reply[0] not in TRY_NEXT | AWAY:
+                return reply
+    finally:
+        for each in asked:
+            each.cancel()
+    replies = [each.result() for each in asked]
+    return next((reply for reply in replies if reply[0] != Code.NOT_FOUND), replies[-1])
 
 
 async def merge(send: Send, method: Method, shards: tuple[str, ...], request: bytes) -> Reply:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from gateways.failures import abort, as_reply, unexpected
-from gateways.fan_out import first, merge
+from gateways.fan_out import find, first, merge
 from gateways.methods import FanOut
 from gateways.reading import read_request
 from mulligan.dispatch import Reply
@@ -76,5 +76,5 @@ class UnaryCall:
             return await pipeline.coalescer.queue(shard).send(method, passage.caller, part, ends)
 
         if method.fan_out is FanOut.FIRST:
-            return await first(send, passage.shards, request)
+            return await (first if method.mutating else find)(send, passage.shards, request)
         return await merge(send, method, passage.shards, request)

@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from google.rpc.code_pb2 import Code
-
 from gateways.failures import abort, as_reply, unexpected
-from gateways.fan_out import TRY_NEXT
+from gateways.fan_out import AWAY, TRY_NEXT
 from gateways.lifetime import Lifetime
 from gateways.methods import FanOut
 from gateways.reading import read_request
@@ -31,8 +29,6 @@ POLL_WAIT_S: Final = 20.0
 OUTAGE_S: Final = 30.0
 # Seconds between polls that answer at once and tell nothing, and between polls that fail.
 PAUSE_S: Final = 0.1
-
-_AWAY: Final = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
 
 
 class WatchCall:
@@ -79,13 +75,26 @@ class WatchCall:
                 reason="REGION_AMBIGUOUS",
                 field=method.region_field,
             )
-        reply: Reply = (OK, b"")
-        for shard in passage.shards:
-            stream = _ShardStream(self._route, passage, shard, request, lifetime)
-            reply = await stream.copy_to(context)
-            if stream.found or reply[0] not in TRY_NEXT:
-                break
-        return reply
+        return await self._from_any(context, passage, request, lifetime)
+
+    async def _from_any(
+        self, context: grpc.aio.ServicerContext[Any, Any], passage: Passage, request: bytes, lifetime: Lifetime
+    ) -> Reply:
+        """The stream of the shard that has it; shards that are away are asked again after the others."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        while True:
+            away: Reply | None = None
+            reply: Reply = (OK, b"")
+            for shard in passage.shards:
+                stream = _ShardStream(self._route, passage, shard, request, lifetime)
+                reply = await stream.copy_to(context)
+                if stream.found or reply[0] not in TRY_NEXT | AWAY:
+                    return reply
+                away = away or (reply if reply[0] in AWAY else None)
+            if away is None or clock() - began >= OUTAGE_S:
+                return away or reply
+            await lifetime.race(asyncio.sleep(PAUSE_S))
 
 
 class _ShardStream:
@@ -101,6 +110,11 @@ class _ShardStream:
         # The shard has answered with other than a failure.
         self.found = False
 
+    @property
+    def _waits(self) -> bool:
+        """Whether the shard is worth waiting for, as it is the only one or is known to have it."""
+        return self.found or len(self._passage.shards) == 1
+
     async def copy_to(self, context: grpc.aio.ServicerContext[Any, Any]) -> Reply:
         """How the stream ended."""
         clock = asyncio.get_running_loop().time
@@ -108,7 +122,7 @@ class _ShardStream:
         while True:
             began = clock()
             page = await self._poll()
-            if page.code in _AWAY and clock() - answered < OUTAGE_S:
+            if page.code in AWAY and self._waits and clock() - answered < OUTAGE_S:
                 await self._lifetime.race(asyncio.sleep(PAUSE_S))
                 continue
             if page.code:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from google.rpc.code_pb2 import Code
 
-from gateways.fan_out import first, merge
+from gateways.fan_out import find, first, merge
 from gateways.gateway import SERVICES
 from gateways.methods import methods_of
 from mulligan.api.resource.v1 import provider_pb2, request_response_pb2
@@ -157,3 +157,36 @@ async def test_half_an_answer_is_none() -> None:
     assert await merge(Answers(a=MISSING, b=MISSING).send, USAGE, ("a", "b"), b"") == MISSING
     assert await merge(Answers(a=AWAY, b=MISSING).send, LIST, ("a", "b"), b"") == AWAY
     assert await merge(Answers(a=MISSING, b=MISSING).send, LIST, ("a", "b"), b"") == MISSING
+
+
+class Shards:
+    """Each answers with its code, or does not answer at all."""
+
+    def __init__(self, **codes: int | None) -> None:
+        self.codes = codes
+
+    async def send(self, shard: str, _request: bytes) -> Reply:
+        """The shard's own reply."""
+        code = self.codes[shard]
+        if code is None:
+            await asyncio.Event().wait()
+        return code or OK, shard.encode()
+
+    async def find(self) -> Reply:
+        """What is told of an object that one of them may have."""
+        async with asyncio.timeout(5):
+            return await find(self.send, tuple(self.codes), b"")
+
+
+@pytest.mark.parametrize("away", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, None])
+async def test_what_one_shard_has_is_found_while_another_is_away(away: int | None) -> None:
+    assert await Shards(a=away, b=Code.NOT_FOUND, c=OK).find() == (OK, b"c")
+
+
+async def test_what_may_be_in_a_shard_that_is_away_is_not_called_missing() -> None:
+    assert await Shards(a=Code.NOT_FOUND, b=Code.UNAVAILABLE, c=Code.NOT_FOUND).find() == (Code.UNAVAILABLE, b"b")
+    assert await Shards(a=Code.NOT_FOUND, b=Code.NOT_FOUND).find() == (Code.NOT_FOUND, b"b")
+
+
+async def test_a_refusal_is_told_without_the_others() -> None:
+    assert await Shards(a=None, b=Code.INVALID_ARGUMENT).find() == (Code.INVALID_ARGUMENT, b"b")
