@@ -14,6 +14,7 @@ from gateways.failures import Refusal
 from gateways.limits import draining
 from gateways.tls import ServerCertificate
 from mulligan.errors import InternalError, MulliganError, Unavailable, Unimplemented
+from mulligan.iam.tokens import MAX_TOKEN_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,9 @@ Admit = Callable[[Metadata], Any]
 
 # The most that max_request_bytes may be set to, with room for what a gateway refuses with a reason of its own.
 MAX_MESSAGE_BYTES: Final = 67_108_864 + 1024 * 1024
+
+# The largest token that is looked at, with room for what else comes along.
+MAX_METADATA_BYTES: Final = MAX_TOKEN_CHARACTERS + 8 * 1024
 
 # Seconds in which callers who try again gather at the closed door, that peers then get to learn that the server
 # goes, and that calls which do not count may take after that.
@@ -35,6 +39,9 @@ OPTIONS: Final = (
     ("grpc.max_concurrent_streams", 1000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
+    # From the first on calls are refused at random, from the second on always.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES + MAX_METADATA_BYTES // 4),
     # A peer that is gone is noticed in 40 seconds; one that pings more often than every ten is shut out.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
