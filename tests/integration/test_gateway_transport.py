@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 
+from mulligan.api.iam.v1 import iam_service_pb2_grpc
+from mulligan.api.iam.v1 import request_response_pb2 as iam_pb2
 from mulligan.api.resource.v1 import request_response_pb2 as pb
 from mulligan.api.resource.v1 import resource_service_pb2_grpc
 from mulligan.api.resource.v1.resource_client import GET_VOCABULARY
@@ -17,6 +20,8 @@ from mulligan.ids import new_id
 from mulligan.stores.addresses import Addresses
 from tests.gateway_parts import ADMIN, Shards, bearer
 from tests.gateway_world import World, etcd_of_its_own, new_world
+
+StatusCode = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +55,14 @@ async def test_a_token_as_large_as_it_may_be_is_taken_every_time(world: World) -
     transport = GrpcTransport((world.tls_dir / "ca.crt").read_bytes())
     await transport.unary(f"127.0.0.1:{world.port}", GET_VOCABULARY, request, metadata, 10)
     await transport.close()
+
+
+async def test_what_is_compressed_is_refused_unread(world: World) -> None:
+    await world.serve("iam", Shards(lambda *_: (0, b""), served=["global"]))
+    stub = iam_service_pb2_grpc.IamServiceStub(world.channel())
+    bomb = iam_pb2.LoginRequest(secret="x" * 10_000_000)
+    refused = stub.Login(bomb, timeout=10, compression=grpc.Compression.Gzip)
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await refused
+    assert told.value.code() == StatusCode.UNIMPLEMENTED
+    await stub.Login(iam_pb2.LoginRequest(), timeout=10)
