@@ -39,6 +39,8 @@ OPTIONS: Final = (
     ("grpc.max_concurrent_streams", 1000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
+    # Of the ways to compress none: what a request takes in memory came over the network.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     # From the first on calls are refused at random, from the second on always.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES + MAX_METADATA_BYTES // 4),
