@@ -9,8 +9,8 @@ from typing import Final
 from mulligan.api.common.v1.common_pb2 import ServiceSettings
 from mulligan.errors import DeadlineExceeded, MulliganError, ResourceExhausted, Unavailable
 
-# Requests that callers without a token may be sending at the same time.
-ANONYMOUS_READS: Final = 32
+# Requests that callers without a token may be sending at the same time, each as large as the transport takes.
+ANONYMOUS_READS: Final = 8
 
 # Seconds after which a refused caller may try again.
 RETRY_AFTER_S: Final = 0.2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds that the request of a caller without a token may take to come in: it is small and comes at once, unless
 # somebody wants to fill the memory.
-ANONYMOUS_READ_S: Final = 5.0
+ANONYMOUS_READ_S: Final = 2.0
 
 
 async def read_request(context: grpc.aio.ServicerContext[Any, Any], route: Route, ends: float) -> bytes:

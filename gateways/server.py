@@ -15,14 +15,15 @@ from gateways.limits import draining
 from gateways.tls import ServerCertificate
 from mulligan.errors import InternalError, MulliganError, Unavailable, Unimplemented
 from mulligan.iam.tokens import MAX_TOKEN_CHARACTERS
+from mulligan.runtime_settings import MAX_REQUEST_BYTES
 
 log = logging.getLogger(__name__)
 
 # Makes the handler of one call from its metadata; raises what the caller is to be told instead.
 Admit = Callable[[Metadata], Any]
 
-# The most that max_request_bytes may be set to, with room for what a gateway refuses with a reason of its own.
-MAX_MESSAGE_BYTES: Final = 67_108_864 + 1024 * 1024
+# With room for what a gateway refuses with a reason of its own.
+MAX_MESSAGE_BYTES: Final = MAX_REQUEST_BYTES + 1024 * 1024
 
 # The largest token that is looked at, with room for what else comes along.
 MAX_METADATA_BYTES: Final = MAX_TOKEN_CHARACTERS + 8 * 1024

@@ -43,9 +43,12 @@ class _Bounds:
     most: int
 
 
+# What max_request_bytes may be raised to. Whatever it is, a gateway takes that much in before it can refuse it.
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+
 _SERVICE_BOUNDS = {
     "max_in_flight": _Bounds(1_000, 1, 100_000),
-    "max_request_bytes": _Bounds(4 * 1024 * 1024, 1_024, 67_108_864),
+    "max_request_bytes": _Bounds(4 * 1024 * 1024, 1_024, MAX_REQUEST_BYTES),
     "max_deadline_seconds": _Bounds(60, 1, 3_600),
 }
 _EXECUTOR_BOUNDS = {

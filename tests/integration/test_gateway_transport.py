@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from gateways import limits
 from mulligan.api.iam.v1 import iam_service_pb2_grpc
 from mulligan.api.iam.v1 import request_response_pb2 as iam_pb2
 from mulligan.api.resource.v1 import request_response_pb2 as pb
@@ -17,9 +18,10 @@ from mulligan.caller import Grant
 from mulligan.client._grpc import GrpcTransport
 from mulligan.iam.tokens import MAX_TOKEN_CHARACTERS
 from mulligan.ids import new_id
+from mulligan.runtime_settings import MAX_REQUEST_BYTES
 from mulligan.stores.addresses import Addresses
 from tests.gateway_parts import ADMIN, Shards, bearer
-from tests.gateway_world import World, etcd_of_its_own, new_world
+from tests.gateway_world import World, etcd_of_its_own, failure, new_world
 
 StatusCode = grpc.StatusCode
 
@@ -66,3 +68,16 @@ async def test_what_is_compressed_is_refused_unread(world: World) -> None:
         await refused
     assert told.value.code() == StatusCode.UNIMPLEMENTED
     await stub.Login(iam_pb2.LoginRequest(), timeout=10)
+
+
+async def test_more_than_any_setting_allows_is_not_taken_in(world: World) -> None:
+    await world.serve("iam", Shards(lambda *_: (0, b""), served=["global"]))
+    await world.configure("iam", max_request_bytes=MAX_REQUEST_BYTES)
+    stub = iam_service_pb2_grpc.IamServiceStub(world.channel())
+    await stub.Login(iam_pb2.LoginRequest(secret="x" * (MAX_REQUEST_BYTES - 100)), timeout=20)
+    told = await failure(stub.Login(iam_pb2.LoginRequest(secret="x" * (MAX_REQUEST_BYTES + 100)), timeout=20))
+    assert told.reason == "MESSAGE_TOO_LARGE"
+    with pytest.raises(grpc.aio.AioRpcError) as dropped:
+        await stub.Login(iam_pb2.LoginRequest(secret="x" * (MAX_REQUEST_BYTES + 2_000_000)), timeout=20)
+    assert dropped.value.code() == StatusCode.RESOURCE_EXHAUSTED
+    assert limits.ANONYMOUS_READS * MAX_REQUEST_BYTES <= 128 * 1024 * 1024
