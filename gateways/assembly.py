@@ -84,7 +84,7 @@ class Gateway:
         self._authentication = Authentication(stores.keys, stores.revocations, clock)
         self._coalescers: list[Coalescer] = []
         methods = [methods_of(descriptor), methods_of(CATALOG)]
-        self._standard = Standard((descriptor.full_name, CATALOG.full_name), self._authentication)
+        self._standard = Standard((descriptor.full_name, CATALOG.full_name), self._authentication, self._limits)
         self._door = Door(
             {
                 **self._entries(methods[0], shards, looks_at_tokens=False),

@@ -47,14 +47,14 @@ class Limits:
         """Where calls of this kind are counted; each kind may fill the whole limit."""
         return self._lanes.setdefault((anonymous, streaming), Lane())
 
-    def check_open(self) -> None:
-        """Raises Unavailable (DRAINING) once the gateway drains."""
+    def enter(self, lane: Lane) -> None:
+        """Counts a call; raises what `count` does, and Unavailable (DRAINING) once the gateway drains."""
         if self._draining:
             raise draining()
+        self.count(lane)
 
-    def enter(self, lane: Lane) -> None:
+    def count(self, lane: Lane) -> None:
         """Counts a call; raises ResourceExhausted (TOO_MANY_REQUESTS) when there are as many as may be."""
-        self.check_open()
         if lane.in_flight >= self._settings().max_in_flight:
             raise ResourceExhausted(
                 "this gateway works on as many requests as it may; try again in a moment, or raise max_in_flight",

@@ -25,19 +25,25 @@ async def read_request(context: grpc.aio.ServicerContext[Any, Any], route: Route
     """
     try:
         if route.method.anonymous:
-            request = await _read_anonymous(context, route, ends)
+            request = await read_anonymous(context, route.pipeline.limits.anonymous_reads, ends)
         else:
             async with asyncio.timeout_at(ends):
                 request = await context.read()
     except TimeoutError:
-        raise DeadlineExceeded("the request did not come in whole in time; send less, or give it more") from None
+        raise late() from None
     if not isinstance(request, bytes):
         raise malformed(route.method)
     route.pipeline.limits.check_size(request)
     return request
 
 
-async def _read_anonymous(context: grpc.aio.ServicerContext[Any, Any], route: Route, ends: float) -> Any:
-    async with asyncio.timeout_at(ends), route.pipeline.limits.anonymous_reads:
+async def read_anonymous(context: grpc.aio.ServicerContext[Any, Any], reads: asyncio.Semaphore, ends: float) -> Any:
+    """What a caller without a token sends first; so many at a time as `reads` lets in. Raises TimeoutError."""
+    async with asyncio.timeout_at(ends), reads:
         async with asyncio.timeout(ANONYMOUS_READ_S):
             return await context.read()
+
+
+def late() -> DeadlineExceeded:
+    """What is told of a request that takes too long to come in."""
+    return DeadlineExceeded("the request did not come in whole in time; send less, or give it more")
