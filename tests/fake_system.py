@@ -77,6 +77,8 @@ class FakeIam:
         self.revoked: list[str] = []
         self._live_refresh = ""
         self.refresh_fails = False
+        # Requests to refresh that come too early.
+        self.unready = 0
 
     async def login(self, request: LoginRequest) -> LoginResponse:
         self.logins += 1
@@ -88,6 +90,9 @@ class FakeIam:
     async def refresh(self, request: RefreshRequest) -> RefreshResponse:
         self.refreshes += 1
         await asyncio.sleep(0)
+        if self.unready:
+            self.unready -= 1
+            raise Unavailable("starting")
         if self.refresh_fails:
             raise Unavailable("the connection broke")
         if request.refresh_token != self._live_refresh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -90,6 +91,43 @@ async def test_a_method_that_is_not_retry_safe_is_called_once() -> None:
         with pytest.raises(Unavailable):
             await client.iam.refresh(refresh_token="once")
     assert len(iam.requests) == 1
+
+
+@pytest.mark.parametrize("how", ["draining", "refused"])
+async def test_what_was_not_begun_is_sent_to_another_gateway_whatever_it_is(how: str) -> None:
+    transport, iam = InMemoryTransport(), Script(refresh=[RefreshResponse()])
+    for address in ("a", "b"):
+        transport.serve(address, iam=iam)
+    async with connected(transport) as client:
+        await client.iam.refresh(refresh_token="once")
+        [used] = {call.address for call in transport.calls if call.method == "Refresh"}
+        if how == "draining":
+            transport.serve(used, iam=Script(refresh=[Unavailable("bye", reason="DRAINING")]))
+        else:
+            transport.stop(used, announced=False)
+        await client.iam.refresh(refresh_token="twice")
+    assert [request.refresh_token for request in iam.requests] == ["once", "twice"]
+
+
+class Silent:
+    """Takes requests and says nothing."""
+
+    async def create_claim(self, _request: object) -> CreateClaimResponse:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+async def test_a_gateway_that_says_nothing_is_left_alone() -> None:
+    transport = InMemoryTransport()
+    for address in ("a", "b"):
+        transport.serve(address, iam=object(), resource=Script(create_claim=[DONE]))
+    async with connected(transport) as client:
+        await client.resource.create_claim(region=EAST)
+        [used] = {call.address for call in transport.calls if call.method == "CreateClaim"}
+        transport.serve(used, iam=object(), resource=Silent())
+        with pytest.raises(DeadlineExceeded):
+            await client.resource.create_claim(region=EAST, timeout_s=0.05)
+        assert await client.resource.create_claim(region=EAST, timeout_s=0.05) == DONE
 
 
 async def test_retries_stay_inside_the_callers_deadline_and_the_last_failure_is_told() -> None:

@@ -89,6 +89,25 @@ async def test_a_token_near_its_end_is_renewed_while_calls_go_on() -> None:
     assert tokens_used(transport) == ["login-1", "refresh-1"]
 
 
+async def test_a_call_waits_for_a_service_that_cannot_renew_its_token_at_once(tmp_path: Path) -> None:
+    time = FakeTime()
+    iam = FakeIam(time)
+    cache = TokenFile("lab", CONTEXT, tmp_path)
+    async with connected(system(iam), time, cache=cache):
+        pass
+    transport = system(iam)
+    async with connected(transport, time, credentials=None, cache=cache) as client:
+        time.turn(601)
+        iam.unready = 3
+        await client.resource.get_vocabulary(region=EAST)
+        assert tokens_used(transport) == ["refresh-4"]
+        time.turn(601)
+        iam.unready = 1000
+        with pytest.raises(Unavailable, match="starting"):
+            await client.resource.get_vocabulary(region=EAST, timeout_s=5)
+    assert sum(time.slept) < 10
+
+
 async def test_a_refused_refresh_becomes_a_login() -> None:
     time = FakeTime()
     iam = FakeIam(time)
