@@ -11,7 +11,7 @@ from mulligan.client._endpoints import Endpoints
 from mulligan.client._routes import Routes
 from mulligan.client._time import Deadline, Time
 from mulligan.client._tokens import TokenSource
-from mulligan.client._transport import ConnectionLost, Metadata
+from mulligan.client._transport import ConnectionLost, Metadata, Unreachable
 from mulligan.errors import (
     Aborted,
     DeadlineExceeded,
@@ -81,7 +81,7 @@ class Attempts:
         if self._redirects(error, request):
             await self._wait(error, self._backoff.delay_s(1))
             return
-        if not self._method.retry_safe or not self._may_pass(error):
+        if not self._may_repeat(error) or not self._may_pass(error):
             raise error
         self._failures += 1
         elsewhere = address in self._lost and self._endpoints.has_other(self._method.service, self._lost)
@@ -95,6 +95,12 @@ class Attempts:
             raise error
         if delay_s:
             await self._time.sleep(delay_s)
+
+    def _may_repeat(self, error: MulliganError) -> bool:
+        """Whether it does no harm to send the request again: what nobody has begun may always be."""
+        if self._method.retry_safe or isinstance(error, Unreachable):
+            return True
+        return error.reason == "DRAINING" and not self._is_stream
 
     def _may_pass(self, error: MulliganError) -> bool:
         """Whether the failure may be gone by the next attempt."""

@@ -17,7 +17,7 @@ from mulligan.client._routes import Routes
 from mulligan.client._time import Deadline, Time
 from mulligan.client._tokens import TokenSource
 from mulligan.client._transport import Metadata, Transport
-from mulligan.errors import DeadlineExceeded, MulliganError, Unauthenticated
+from mulligan.errors import DeadlineExceeded, MulliganError, Unauthenticated, Unavailable
 from mulligan.ids import new_id
 from mulligan.methods import Method, RequestT, ResponseT, Resume
 
@@ -148,11 +148,22 @@ class RoutedCalls:
         return () if method.service == "iam" else self.tokens.current() or ()
 
     async def _token(self, deadline: Deadline) -> Metadata:
-        try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                return await self.tokens.get()
-        except TimeoutError:
-            raise DeadlineExceeded("logging in took longer than the call may take") from None
+        """A new token. Whatever the call is, it was not sent yet, so it can wait for a service that is away."""
+        failures, patience = 0, deadline
+        if deadline.remaining_s() is None:
+            patience = Deadline(self._time, self._timeouts.reconnect_s)
+        while True:
+            try:
+                async with asyncio.timeout(deadline.remaining_s()):
+                    return await self.tokens.get()
+            except TimeoutError:
+                raise DeadlineExceeded("logging in took longer than the call may take") from None
+            except Unavailable as error:
+                failures += 1
+                delay_s = max(self._backoff.delay_s(failures), error.retry_after_s or 0.0)
+                if not patience.allows(delay_s):
+                    raise
+            await self._time.sleep(delay_s)
 
     def _announcement_deadline(self, deadline: Deadline) -> Deadline:
         remaining = deadline.remaining_s()

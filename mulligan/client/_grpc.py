@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
-from mulligan.client._transport import ConnectionLost, Metadata
+from mulligan.client._transport import ConnectionLost, Metadata, Unreachable
 from mulligan.errors import MulliganError, from_status
 from mulligan.methods import Method, RequestT, ResponseT, Streaming
 
@@ -26,6 +26,9 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 64 << 20),
 )
+
+# What gRPC says when it has no connection to send a request by.
+_UNSENT = ("failed to connect to all addresses", "DNS resolution failed")
 
 _KIND = {
     Streaming.NONE: "unary_unary",
@@ -114,7 +117,8 @@ def _translated(error: grpc.aio.AioRpcError, address: str) -> MulliganError:
             return from_status(Status.FromString(value))
     code, message = error.code(), error.details() or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        return ConnectionLost(f"no answer from {address}: {_plain(message)}", metadata={"address": address})
+        kind = Unreachable if any(each in message for each in _UNSENT) else ConnectionLost
+        return kind(f"no answer from {address}: {_plain(message)}", metadata={"address": address})
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"{address} did not answer in time; allow more, or see `mulligan status`"
     return from_status(Status(code=code.value[0], message=message))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from mulligan.api.catalog.v1.catalog_service_pb2 import Endpoint, RegionRoute, WatchCatalogResponse
-from mulligan.client._transport import ConnectionLost, Metadata
+from mulligan.client._transport import ConnectionLost, Metadata, Unreachable
 from mulligan.dispatch import snake_case
 from mulligan.errors import DeadlineExceeded, Unauthenticated, Unimplemented
 from mulligan.methods import Method, RequestT, ResponseT
@@ -129,7 +129,7 @@ class InMemoryTransport:
         """The handler of the method, when there is such a gateway and the caller may call it."""
         stopped = self._stopped.get(address)
         if stopped is None or stopped.is_set():
-            raise ConnectionLost(f"no answer from {address}: connection refused")
+            raise Unreachable(f"no answer from {address}: connection refused")
         self.calls.append(RecordedCall(address, method.name, _copy(request), metadata))
         if self._require_login and not method.anonymous and not metadata:
             raise Unauthenticated(f"{method.name} needs a token")

@@ -15,8 +15,14 @@ class ConnectionLost(Unavailable):
     """A gateway could not be reached, or the connection to it broke; another one may answer."""
 
 
+class Unreachable(ConnectionLost):
+    """There was no connection to the gateway, so it has seen nothing of the request."""
+
+
 class Transport(Protocol):
-    """Carries messages to one address. Failures are `mulligan.errors`; a lost gateway is ConnectionLost."""
+    """Carries messages to one address. Failures are `mulligan.errors`; a lost gateway is ConnectionLost, and
+    Unreachable when it certainly got nothing.
+    """
 
     async def unary(
         self, address: str, method: Method[RequestT, ResponseT], request: RequestT, metadata: Metadata, timeout_s: float

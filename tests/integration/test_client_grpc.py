@@ -17,7 +17,9 @@ from mulligan.api.resource.v1.request_response_pb2 import (
     LoadProvidersRequest,
     LoadProvidersResponse,
 )
-from mulligan.client import Client, Credentials, Timeouts
+from mulligan.api.resource.v1.resource_client import CREATE_CLAIM
+from mulligan.client import Client, Credentials, Timeouts, Unreachable
+from mulligan.client._grpc import GrpcTransport
 from mulligan.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from mulligan.ids import new_id
 from mulligan.pki import ensure_ca
@@ -64,6 +66,15 @@ async def test_it_logs_in_routes_and_answers_over_tls(fleet: Fleet) -> None:
     async with Client.connect(address, ca_file=fleet.ca_file, credentials=ADA) as client:
         assert await client.resource.create_claim(region="east") == claim
     assert resource.requests[0].region == EAST
+
+
+async def test_a_gateway_that_cannot_be_connected_to_got_nothing(fleet: Fleet) -> None:
+    address = await fleet.serve(resource=Script(create_claim=[CreateClaimResponse()]))
+    await fleet.close()
+    transport = GrpcTransport(None)
+    with pytest.raises(Unreachable, match="connection refused"):
+        await transport.unary(address, CREATE_CLAIM, CreateClaimRequest(), (), 5)
+    await transport.close()
 
 
 async def test_a_certificate_of_another_authority_is_refused(fleet: Fleet, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_public_names() -> None:
         "TokenCache",
         "TokenFile",
         "Transport",
+        "Unreachable",
     ]
     assert all(hasattr(mulligan.client, name) for name in mulligan.client.__all__)
 
