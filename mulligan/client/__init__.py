@@ -15,7 +15,7 @@ from mulligan.client._names import Names
 from mulligan.client._time import Time
 from mulligan.client._token_file import TokenFile
 from mulligan.client._tokens import SavedTokens, TokenCache
-from mulligan.client._transport import ConnectionLost, Metadata, Transport, Unreachable
+from mulligan.client._transport import ConnectionLost, Metadata, NoAnswer, Transport, Unreachable
 from mulligan.client.contexts import Context
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "InMemoryTransport",
     "Metadata",
     "Names",
+    "NoAnswer",
     "RecordedCall",
     "SavedTokens",
     "Time",

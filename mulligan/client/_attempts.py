@@ -11,7 +11,7 @@ from mulligan.client._endpoints import Endpoints
 from mulligan.client._routes import Routes
 from mulligan.client._time import Deadline, Time
 from mulligan.client._tokens import TokenSource
-from mulligan.client._transport import ConnectionLost, Metadata, Unreachable
+from mulligan.client._transport import ConnectionLost, Metadata, NoAnswer, Unreachable
 from mulligan.errors import (
     Aborted,
     DeadlineExceeded,
@@ -66,6 +66,10 @@ class Attempts:
         if isinstance(error, ConnectionLost) or error.reason == "DRAINING":
             self._endpoints.failed(address)
             self._lost.add(address)
+        elif isinstance(error, NoAnswer):
+            # Of a stream it only tells that its time is over.
+            if self._method.streaming is Streaming.NONE:
+                self._endpoints.failed(address)
         else:
             self._endpoints.works(address)
         if isinstance(error, Unauthenticated) and metadata:

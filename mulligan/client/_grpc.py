@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
-from mulligan.client._transport import ConnectionLost, Metadata, Unreachable
+from mulligan.client._transport import ConnectionLost, Metadata, NoAnswer, Unreachable
 from mulligan.errors import MulliganError, from_status
 from mulligan.methods import Method, RequestT, ResponseT, Streaming
 
@@ -120,7 +120,7 @@ def _translated(error: grpc.aio.AioRpcError, address: str) -> MulliganError:
         kind = Unreachable if any(each in message for each in _UNSENT) else ConnectionLost
         return kind(f"no answer from {address}: {_plain(message)}", metadata={"address": address})
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        message = f"{address} did not answer in time; allow more, or see `mulligan status`"
+        return NoAnswer(f"{address} did not answer in time; allow more, or see `mulligan status`")
     return from_status(Status(code=code.value[0], message=message))
 
 

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from mulligan.api.catalog.v1.catalog_service_pb2 import Endpoint, RegionRoute, WatchCatalogResponse
-from mulligan.client._transport import ConnectionLost, Metadata, Unreachable
+from mulligan.client._transport import ConnectionLost, Metadata, NoAnswer, Unreachable
 from mulligan.dispatch import snake_case
-from mulligan.errors import DeadlineExceeded, Unauthenticated, Unimplemented
+from mulligan.errors import Unauthenticated, Unimplemented
 from mulligan.methods import Method, RequestT, ResponseT
 
 _T = TypeVar("_T")
@@ -153,7 +153,7 @@ class InMemoryTransport:
                 return working.result()
             if stopping.done():
                 raise ConnectionLost(f"no answer from {address}: the connection broke")
-            raise DeadlineExceeded(f"{method.name} did not answer in {timeout_s} s")
+            raise NoAnswer(f"{method.name} did not answer in {timeout_s} s")
         finally:
             working.cancel()
             stopping.cancel()

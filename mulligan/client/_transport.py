@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from mulligan.errors import Unavailable
+from mulligan.errors import DeadlineExceeded, Unavailable
 from mulligan.methods import Method, RequestT, ResponseT
 
 Metadata = tuple[tuple[str, str], ...]
@@ -19,6 +19,10 @@ class Unreachable(ConnectionLost):
     """There was no connection to the gateway, so it has seen nothing of the request."""
 
 
+class NoAnswer(DeadlineExceeded):
+    """The time was over before the gateway said anything at all; it may hang."""
+
+
 class Transport(Protocol):
     """Carries messages to one address. Failures are `mulligan.errors`; a lost gateway is ConnectionLost, and
     Unreachable when it certainly got nothing.
@@ -27,7 +31,7 @@ class Transport(Protocol):
     async def unary(
         self, address: str, method: Method[RequestT, ResponseT], request: RequestT, metadata: Metadata, timeout_s: float
     ) -> ResponseT:
-        """One request, one response; DeadlineExceeded after `timeout_s` seconds."""
+        """One request, one response; NoAnswer after `timeout_s` seconds."""
         ...
 
     def stream(

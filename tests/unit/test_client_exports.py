@@ -18,6 +18,7 @@ def test_public_names() -> None:
         "InMemoryTransport",
         "Metadata",
         "Names",
+        "NoAnswer",
         "RecordedCall",
         "SavedTokens",
         "Time",
