@@ -23,8 +23,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from google.protobuf import descriptor_pool
+from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -168,11 +171,16 @@ def to_status(error: MulliganError) -> Status:
 
 
 def from_status(status: Status) -> MulliganError:
-    """The error that came over the wire; details that are not ours are dropped."""
+    """The error that came over the wire; details of types that this program has not loaded are dropped."""
     info, retry, bad = ErrorInfo(), RetryInfo(), BadRequest()
-    for detail in status.details:
+    others = []
+    for detail in filter(None, map(_unpacked, status.details)):
         for known in (info, retry, bad):
-            detail.Unpack(known)
+            if type(detail) is type(known) and not known.ByteSize():
+                known.CopyFrom(detail)
+                break
+        else:
+            others.append(detail)
     kind = _BY_CODE.get(status.code, InternalError)
     known_reason = info.domain == DOMAIN and f"ERROR_REASON_{info.reason}" in list(ErrorReason.keys())
     return kind(
@@ -181,4 +189,14 @@ def from_status(status: Status) -> MulliganError:
         field=bad.field_violations[0].field if bad.field_violations else None,
         metadata=dict(info.metadata),
         retry_after_s=retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None,
+        details=others,
     )
+
+
+def _unpacked(detail: Any) -> Message | None:
+    """Whoever can ask about a detail has loaded its type, so the types need not be listed, nor loaded, here."""
+    try:
+        message = GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(detail.TypeName()))()
+        return message if detail.Unpack(message) else None
+    except (KeyError, DecodeError):
+        return None
