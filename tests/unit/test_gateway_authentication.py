@@ -180,6 +180,23 @@ def test_a_removed_key_ends_its_tokens_and_a_new_one_is_taken_up() -> None:
     assert world.refusal(bearer(token)) == "TOKEN_FORGED"
 
 
+def test_a_retired_key_that_is_removed_ends_its_own_tokens_only() -> None:
+    world = World()
+    following = Signer("next-key")
+    world.keys.put("next-key", following.jwk)
+    old = world.identify(world.signer.token(world.signer.caller(MEMBER)))
+    token = following.token(following.caller(MEMBER))
+    current = world.identify(token)
+    told: list[str] = []
+    old.listeners.add(lambda _: told.append("old"))
+    current.listeners.add(lambda _: told.append("current"))
+    world.keys.delete(KEY_ID)
+    assert told == ["old"]
+    assert world.identify(token) is current
+    world.revoke(f"session/{current.caller.session}", world.now + SECOND)
+    assert told == ["old", "current"], "it still hears of revocations"
+
+
 def test_a_key_that_is_put_again_unchanged_ends_nothing() -> None:
     world = World()
     token = world.signer.token(world.signer.caller(MEMBER))
