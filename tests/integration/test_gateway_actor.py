@@ -18,6 +18,7 @@ from mulligan.api.catalog.v1 import catalog_service_pb2_grpc
 from mulligan.api.resource.v1 import request_response_pb2 as pb
 from mulligan.api.resource.v1 import resource_service_pb2_grpc
 from mulligan.config import Settings
+from mulligan.errors import Unavailable
 from mulligan.ids import new_id
 from mulligan.stores import keys
 from mulligan.stores.addresses import Addresses
@@ -123,6 +124,30 @@ async def test_a_shard_that_no_actor_serves_is_unavailable_within_seconds(
 
     told = await asyncio.wait_for(eventually(refused), 12)
     assert told.reason == "SHARD_UNAVAILABLE"
+    await actor.drain(2)
+
+
+async def test_a_port_that_stays_taken_leaves_nothing_behind(world: World, gateway_addresses: Addresses) -> None:
+    held = await asyncio.start_server(lambda _reader, _writer: None, "0.0.0.0", 0)
+    port = held.sockets[0].getsockname()[1]
+    settings = Settings(state_dir=gateway_addresses.state_dir, port=port - list(SERVICES).index("resource"))
+    actor = GatewayActor(gateway_addresses, settings, "resource", "gateway-resource/host#1")
+    await actor.prepare()
+
+    def listeners() -> int:
+        assert actor._stores is not None
+        return sum(len(each.on_change) for each in (actor._stores.keys, actor._stores.regions, actor._stores.actors))
+
+    seen = set()
+    for _ in range(3):
+        with pytest.raises(Unavailable, match=str(port)):
+            await actor.open()
+        seen.add(listeners())
+    assert len(seen) == 1
+    held.close()
+    await held.wait_closed()
+    await actor.open()
+    assert listeners() in seen
     await actor.drain(2)
 
 
