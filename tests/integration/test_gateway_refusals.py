@@ -292,12 +292,17 @@ async def test_a_failure_of_the_shard_reaches_the_caller_whole(resource: Resourc
 
 async def test_a_failure_that_says_too_much_is_cut_to_what_peers_accept(resource: Resource) -> None:
     details = [ErrorInfo(reason="x" * 900) for _ in range(20)]
-    error = ResourceExhausted("ü" * 1500, details=details)
+    error = ResourceExhausted("ü" * 1500, field="spec", details=details)
     resource.shards.handler = lambda *_: (error.code, to_status(error).SerializeToString())
     refused = await failure(resource.create())
     assert refused.reason == "NO_CAPACITY"
     assert len(refused.status_bytes) < 4096
     assert refused.status.message == "ü" * 1500
+    longest = ResourceExhausted("語" * 1500)
+    resource.shards.handler = lambda *_: (longest.code, to_status(longest).SerializeToString())
+    refused = await failure(resource.create())
+    assert (refused.reason, len(refused.status_bytes) <= 4000) == ("NO_CAPACITY", True)
+    assert 1000 < len(refused.status.message) < 1500
 
 
 async def test_a_shard_that_answers_nonsense_is_our_failure(resource: Resource) -> None:
