@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Protocol
 
+import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mulligan.caller import ANONYMOUS, Caller
@@ -57,10 +58,12 @@ class Need(Enum):
 class Identity:
     """One verified token, with what was worked out for it so far."""
 
-    __slots__ = ("caller", "ended", "listeners", "passages", "passages_tree")
+    __slots__ = ("caller", "ended", "key_id", "listeners", "passages", "passages_tree")
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, key_id: str = "") -> None:
         self.caller = caller
+        # What the token was signed with.
+        self.key_id = key_id
         # Why it counts no more.
         self.ended: MulliganError | None = None
         # Told when it counts no more before it expires: the streams that were opened with it.
@@ -119,7 +122,7 @@ class Authentication:
     def require_current(self, identity: Identity) -> None:
         """Raises Unauthenticated when the token that was accepted some time ago would not be accepted now.
 
-        An identity that was forgotten meanwhile heard of no revocation, so these are looked at again.
+        An identity that was forgotten meanwhile heard of nothing, so keys and revocations are looked at again.
         """
         if identity.ended is not None:
             raise identity.ended
@@ -131,6 +134,8 @@ class Authentication:
                 "the access token expired while the request came in; send it again with a new one",
                 reason="TOKEN_EXPIRED",
             )
+        if identity.key_id not in self._keys:
+            raise _keyless()
         tokens.require_not_revoked(caller, self._revocations.items)
 
     def _verify(self, token: str, digest: bytes) -> Identity:
@@ -139,7 +144,7 @@ class Authentication:
         tokens.require_not_revoked(caller, self._revocations.items)
         if len(self._remembered) >= self._most:
             self._make_room()
-        identity = self._remembered[digest] = Identity(caller)
+        identity = self._remembered[digest] = Identity(caller, jwt.get_unverified_header(token)["kid"])
         for key in tokens.revocation_keys(caller):
             self._concerned.setdefault(key, set()).add(digest)
         return identity
@@ -168,14 +173,13 @@ class Authentication:
             except ValueError as error:
                 log.error("key=%s cannot be used to verify tokens: %s", key_id, error)
         if gone is not None and self._keys.get(key_id) != gone:
-            # Rare, and not worth remembering which token was signed by which key.
-            self._end_all()
+            self._end_signed_by(key_id)
 
-    def _end_all(self) -> None:
-        remembered, self._remembered, self._concerned = self._remembered, {}, {}
-        error = Unauthenticated("the key that signed the access token is gone; log in again", reason="TOKEN_FORGED")
-        for identity in remembered.values():
-            identity.end(error)
+    def _end_signed_by(self, key_id: str) -> None:
+        signed = [(digest, each) for digest, each in self._remembered.items() if each.key_id == key_id]
+        for digest, identity in signed:
+            self._forget(digest)
+            identity.end(_keyless())
 
     def _revocation_changed(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -202,6 +206,10 @@ def _bearer_token(metadata: Metadata) -> str | None:
     if scheme.lower() != "bearer" or not token:
         raise _malformed()
     return token
+
+
+def _keyless() -> Unauthenticated:
+    return Unauthenticated("the key that signed the access token is gone; log in again", reason="TOKEN_FORGED")
 
 
 def _malformed() -> Unauthenticated:
