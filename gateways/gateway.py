@@ -41,6 +41,8 @@ class GatewayActor(ActorBase):
         self._directory: ActorDirectory | None = None
         self._stores: Stores | None = None
         self._gateway: Gateway | None = None
+        # The port; 0: not yet.
+        self._listening = 0
 
     async def prepare_to_open(self) -> None:
         """Follows etcd, so that the first request is judged by what is true."""
@@ -59,9 +61,9 @@ class GatewayActor(ActorBase):
         assert self._stores is not None
         if self._gateway is None:
             at = Address(self._settings.listen, self._port(), self.addresses.tls_dir)
-            gateway = Gateway(SERVICES[self._service], self._stores, self._directory, ask_health, at, now_us)
-            self._listening = await gateway.start()
-            self._gateway = gateway
+            self._gateway = Gateway(SERVICES[self._service], self._stores, self._directory, ask_health, at, now_us)
+        if not self._listening:
+            self._listening = await self._gateway.start()
         host = self._settings.advertised_host
         shown = f"[{host}]" if ":" in host else host
         await self.announce(keys.catalog_gateway(self._service, self.name.shard), address=f"{shown}:{self._listening}")
