@@ -42,12 +42,27 @@ def unexpected(path: str, error: Exception) -> Reply:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], code: int, payload: bytes) -> NoReturn:
     """Ends the call with a shard's failure; does not return."""
     status = _parsed(payload)
-    while status.details and status.ByteSize() > MAX_STATUS_BYTES:
-        del status.details[-1]
-    text = status.message.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
+    _shorten(status)
+    text = _cut(status.message, MAX_TEXT_BYTES)
     trailing = ((DETAILS_KEY, status.SerializeToString()),)
     await context.abort(_CODES.get(code, grpc.StatusCode.UNKNOWN), text, trailing)
     raise AssertionError("abort raises")
+
+
+def _shorten(status: Status) -> None:
+    """Makes it fit. The first detail has the reason, which counts for more than the message's end."""
+    while len(status.details) > 1 and status.ByteSize() > MAX_STATUS_BYTES:
+        del status.details[-1]
+    excess = status.ByteSize() - MAX_STATUS_BYTES
+    if excess > 0:
+        status.message = _cut(status.message, max(MAX_TEXT_BYTES, len(status.message.encode()) - excess))
+    if status.ByteSize() > MAX_STATUS_BYTES:
+        del status.details[:]
+
+
+def _cut(text: str, most: int) -> str:
+    """Its beginning, in so many bytes at most."""
+    return text.encode()[:most].decode(errors="ignore")
 
 
 def _parsed(payload: bytes) -> Status:
