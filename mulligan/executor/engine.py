@@ -151,8 +151,12 @@ class Engine:
             started_us=started_us,
             open_netboot=partial(self._store.open_netboot, taken),
             wait_home=partial(self._store.wait_home, taken),
-            power_gate=self._gates.setdefault(taken.region, asyncio.Semaphore(POWER_ONS_PER_REGION)),
+            power_gate=self.power_gate(taken.region),
         )
+
+    def power_gate(self, region: str) -> asyncio.Semaphore:
+        """Held while a machine of the region is powered on."""
+        return self._gates.setdefault(region, asyncio.Semaphore(POWER_ONS_PER_REGION))
 
 
 class _Hold:

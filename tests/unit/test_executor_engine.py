@@ -12,11 +12,13 @@ from mulligan.api.internal.v1.task_pb2 import StepResult
 from mulligan.clock import SECOND
 from mulligan.control import model
 from mulligan.control.model import DECOMMISSION
+from mulligan.executor import run
 from mulligan.executor.drivers import BmcTarget, Power, PowerCommand
-from mulligan.executor.engine import MAX_RUNS, Ending
+from mulligan.executor.engine import MAX_RUNS, POWER_ONS_PER_REGION, Ending
 from mulligan.executor.model import HomeStatus
 from mulligan.executor.run import PLANS
 from tests.unit.executor_world import BMC, START_US, MemoryBmc, MemoryTasks, engine, with_password
+from tests.waiting import eventually
 
 PROVISION_STEPS = list(model.PLANS[model.PROVISION])
 
@@ -244,6 +246,27 @@ async def test_a_fault_in_a_driver_is_told_and_tried_again() -> None:
     retries = [result for result in tasks.results if result.outcome == task_pb2.OUTCOME_RETRYING]
     assert [(result.step, result.reason) for result in retries] == [("set-boot-device", "INTERNAL")]
     assert tasks.done == set(PROVISION_STEPS)
+
+
+async def test_a_machine_that_waits_for_others_to_power_on_has_its_whole_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The time of an attempt at power-on: over as soon as it waits for anything.
+    monkeypatch.setattr(run, "GRACE_S", -90.0)
+    tasks, bmc = MemoryTasks(done={"read-power", "power-off", "set-boot-device"}), MemoryBmc()
+    working = engine(tasks, bmc)
+    gate = working.power_gate("region")
+    for _ in range(POWER_ONS_PER_REGION):
+        await gate.acquire()
+    task = asyncio.ensure_future(working.run("operation", 1))
+    await eventually(lambda: "power-on" in tasks.told(task_pb2.OUTCOME_STARTED))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert bmc.commands == []
+    gate.release()
+    await task
+    assert "power-on" in tasks.told(task_pb2.OUTCOME_DONE)
+    assert "power-on" not in tasks.told(task_pb2.OUTCOME_RETRYING)
 
 
 async def test_a_store_that_is_away_is_waited_for_and_costs_no_attempt() -> None:
