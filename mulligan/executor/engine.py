@@ -31,7 +31,7 @@ GUARD_MARGIN_S: Final = 2.0
 MAX_RUNS: Final = 10
 ATTEMPTS_EXHAUSTED: Final = "TASK_ATTEMPTS_EXHAUSTED"
 
-# Machines of one region (a rack, most often) that one executor powers on at the same time.
+# Machines of one region (a site, most often) that one executor powers on at the same time.
 POWER_ONS_PER_REGION: Final = 8
 
 LET_GO_DEADLINE_S: Final = 5.0
@@ -127,7 +127,7 @@ class Engine:
         return ending
 
     async def _work(self, taken: Taken, hold: _Hold) -> Ending:
-        run = Run(taken, self._tools, partial(self._context, taken, hold))
+        run = Run(taken, self._tools, partial(self._context, taken, hold), self.power_gate(taken.region))
         if taken.runs > MAX_RUNS:
             message = f"{MAX_RUNS} executors stopped while they worked on it; the dead-letter stream has its history"
             await run.fail(ATTEMPTS_EXHAUSTED, message)
@@ -151,7 +151,6 @@ class Engine:
             started_us=started_us,
             open_netboot=partial(self._store.open_netboot, taken),
             wait_home=partial(self._store.wait_home, taken),
-            power_gate=self.power_gate(taken.region),
         )
 
     def power_gate(self, region: str) -> asyncio.Semaphore:

@@ -132,8 +132,6 @@ class Context:
     open_netboot: Callable[[], Awaitable[None]]
     # What the machine told, as soon as it phoned home, or at that time (microseconds) at the latest.
     wait_home: Callable[[int], Awaitable[HomeStatus]]
-    # Held while a machine is powered on, so that a rack does not power up all at once.
-    power_gate: AbstractAsyncContextManager[object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +142,5 @@ class Step:
     run: Callable[[Context], Awaitable[Outcome]]
     # Seconds after which an attempt is given up.
     deadline_s: Callable[[ExecutorSettings], float]
+    # It powers the machine on: first it waits for its turn, so that a site does not power up all at once.
+    powers_on: bool = False

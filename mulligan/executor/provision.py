@@ -55,8 +55,7 @@ async def set_boot_device(context: Context) -> Outcome:
 
 async def power_on(context: Context) -> Outcome:
     """Its boot script is served from right before the command on."""
-    async with context.power_gate:
-        return await ensure_power(context, Power.ON, PowerCommand.ON, before=context.open_netboot)
+    return await ensure_power(context, Power.ON, PowerCommand.ON, before=context.open_netboot)
 
 
 async def wait_phone_home(context: Context) -> Outcome:
@@ -98,7 +97,7 @@ STEPS: Final = (
     Step(model.READ_POWER, read_power, answer_deadline_s),
     Step(model.POWER_OFF, power_off, change_deadline_s),
     Step(model.SET_BOOT_DEVICE, set_boot_device, answer_deadline_s),
-    Step(model.POWER_ON, power_on, change_deadline_s),
+    Step(model.POWER_ON, power_on, change_deadline_s, powers_on=True),
     Step(model.WAIT_PHONE_HOME, wait_phone_home, _phone_home_deadline_s),
     Step(model.VERIFY_POWER, verify_power, answer_deadline_s),
 )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -71,11 +72,21 @@ async def patiently(ask: Callable[[], Awaitable[object]], sleep: Sleep) -> objec
 class Run:
     """Works on one operation that was taken."""
 
-    def __init__(self, taken: Taken, tools: Tools, context: Callable[[int], Awaitable[Context]]) -> None:
-        """`context` gives what an attempt may use, from when its step began (microseconds)."""
+    def __init__(
+        self,
+        taken: Taken,
+        tools: Tools,
+        context: Callable[[int], Awaitable[Context]],
+        power_gate: AbstractAsyncContextManager[object],
+    ) -> None:
+        """`context` gives what an attempt may use, from when its step began (microseconds).
+
+        `power_gate` is held by attempts that power a machine on; the wait for it is none of their time.
+        """
         self._taken = taken
         self._tools = tools
         self._context = context
+        self._power_gate = power_gate
         self._plan = PLANS[taken.kind]
         self._count = len(control.PLANS[taken.kind])
 
@@ -120,7 +131,7 @@ class Run:
         await self._tell(step, task_pb2.OUTCOME_STARTED, attempt, Done(""), deadline_us)
         while True:
             try:
-                async with asyncio.timeout(seconds + GRACE_S):
+                async with self._power_gate if step.powers_on else nullcontext(), asyncio.timeout(seconds + GRACE_S):
                     return await step.run(await self._context(started_us))
             except BmcFailure as failure:
                 kind = Retry if failure.retryable else Failed
