@@ -47,6 +47,12 @@ async def taken(bench: Bench, operation: str, message: int = 1) -> Taken:
     return found
 
 
+async def taken_back(bench: Bench, former: Taken) -> Taken:
+    """The decommission of the machine, taken as soon as the run before it has let go."""
+    await PostgresTaskStore(Database(bench.pool), bench.box, bench.changes, now_us).let_go(former, undone=False)
+    return await taken(bench, (await bench.decommission(former.machine)).id)
+
+
 def result(taken: Taken, step: str, outcome: task_pb2.Outcome, attempt: int = 1, **more: object) -> StepResult:
     return StepResult(
         operation=taken.operation,
@@ -238,7 +244,7 @@ class Deadly(Changes):
 
 async def released_up_to_the_claim(bench: Bench) -> tuple[Taken, StepResult]:
     """A decommission whose hardware part is done, and the last result, which is not saved yet."""
-    run = await taken(bench, (await bench.decommission((await active(bench)).machine)).id)
+    run = await taken_back(bench, await active(bench))
     await bench.saver.save(result(run, model.SOFT_POWER_OFF, DONE))
     return run, result(run, model.POWER_OFF, DONE)
 
@@ -288,7 +294,7 @@ def check_is_neutral(bench: Bench, machine: machine_pb2.Machine) -> str:
 
 
 async def test_a_quarantine_for_hardware_that_failed_tells_no_tenant_of_another(bench: Bench) -> None:
-    run = await taken(bench, (await bench.decommission((await active(bench)).machine)).id)
+    run = await taken_back(bench, await active(bench))
     message = f"BMC {SECRETS[0]} refused the password of user {SECRETS[1]}"
     refused = result(run, model.POWER_OFF, OUTCOME_FAILED, reason="BMC_REFUSED_CREDENTIALS", message=message)
     await bench.saver.save(refused)
@@ -302,7 +308,7 @@ async def test_a_quarantine_for_a_fault_tells_no_tenant_of_another(bench: Bench)
     message = f"BMC {SECRETS[0]} took the power command on and did not follow"
     lied = result(provision, model.POWER_ON, OUTCOME_FAILED, reason="BMC_STATE_NOT_REACHED", message=message)
     await bench.saver.save(lied)
-    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    run = await taken_back(bench, provision)
     for step in (model.SOFT_POWER_OFF, model.POWER_OFF):
         await bench.saver.save(result(run, step, DONE))
     machine = await bench.machine(run.machine)
@@ -317,10 +323,10 @@ async def test_hardware_is_suspect_until_a_provision_succeeds(bench: Bench) -> N
         provision, model.POWER_ON, OUTCOME_FAILED, reason="BMC_STATE_NOT_REACHED", message="it did not follow"
     )
     await bench.saver.save(lied)
-    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    run = await taken_back(bench, provision)
     stopped = result(run, model.SOFT_POWER_OFF, OUTCOME_FAILED, reason="TASK_ATTEMPTS_EXHAUSTED", message="no end")
     await bench.saver.save(stopped)
-    run = await taken(bench, (await bench.decommission(provision.machine)).id)
+    run = await taken_back(bench, run)
     for step in (model.SOFT_POWER_OFF, model.POWER_OFF):
         await bench.saver.save(result(run, step, DONE))
     assert "BMC_STATE_NOT_REACHED" in check_is_neutral(bench, await bench.machine(run.machine))
@@ -330,8 +336,8 @@ async def test_a_quarantine_after_force_tells_nobody_who_used_it(bench: Bench) -
     provision = await active(bench)
     request = pb.DecommissionRequest(request_id=new_id(), machine=provision.machine, force=True)
     operation = (await bench.service.decommission(request, bench.operator)).operation
-    run = await taken(bench, operation.id)
-    await bench.saver.save(result(run, "", DONE))
-    machine = await bench.machine(run.machine)
+    nothing_left = StepResult(operation=operation.id, machine=operation.machine, fence=provision.fence + 1)
+    await bench.saver.save(nothing_left)
+    machine = await bench.machine(operation.machine)
     assert "by force" in check_is_neutral(bench, machine)
     assert machine.state_reason == "It was removed by force and may still be on; its claim was given back"
