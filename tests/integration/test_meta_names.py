@@ -306,3 +306,71 @@ async def test_recovery_takes_back_what_of_many_was_not_stored(names: NameStore,
     found = await names.lookup([each.id for each in lost + kept + elsewhere])
     assert found.keys() == {each.id for each in kept + elsewhere}
     assert await keys_of(etcd, lost[0].id) == []
+
+
+async def lapsed(names: NameStore, etcd: EtcdClient, region: str, name: str) -> str:
+    """Id of an object that was stored while its reservation ran out; somebody else has its name by now."""
+    id = new_id()
+    with pytest.raises(Unavailable):
+        async with names.registering("provider", region, name, id, region=region):
+            raise Unavailable("stored, but nobody heard of it")
+
+    async def is_free() -> bool:
+        return not await read_many(etcd, [keys.meta_name("provider", region, name)])
+
+    await eventually(is_free)
+    return id
+
+
+async def test_recovery_goes_on_when_the_name_of_a_stored_object_is_somebody_elses_by_now(
+    names: NameStore, etcd: EtcdClient
+) -> None:
+    region = new_id()
+    first = await lapsed(names, etcd, region, "alice")
+    second = (await names.register(provider("alice", region))).object.id
+
+    async def stored(ids: list[str]) -> list[str]:
+        return ids
+
+    assert await names.recover(lambda each: each.region == region, stored) == 1
+    assert await names.recover(lambda each: each.region == region, stored) == 0
+    assert await names.resolve("provider", region, "alice") == second
+    assert (await names.lookup([first]))[first].name == ""
+    assert keys.meta_in_region(region, first) in await read_many(etcd, [keys.meta_in_region(region, first)])
+
+
+async def test_recovery_goes_on_when_the_region_of_a_stored_object_was_deleted(
+    names: NameStore, etcd: EtcdClient
+) -> None:
+    region = new_id()
+    await lapsed(names, etcd, region, "alice")
+    plan = Plan()
+    plan.put(keys.meta_deleted_region(region), b"")
+    await commit(etcd, plan)
+
+    async def stored(ids: list[str]) -> list[str]:
+        return ids
+
+    assert await names.recover(lambda each: each.region == region, stored) == 1
+
+
+async def test_recovery_forgets_a_reservation_that_ran_out(names: NameStore, etcd: EtcdClient) -> None:
+    region = new_id()
+    lost = await lapsed(names, etcd, region, "alice")
+
+    async def stored(_: list[str]) -> list[str]:
+        return []
+
+    assert await names.recover(lambda each: each.region == region, stored) == 1
+    assert await keys_of(etcd, lost) == []
+
+
+async def test_removing_an_object_leaves_its_former_name_to_who_has_it_now(names: NameStore, etcd: EtcdClient) -> None:
+    region = new_id()
+    first = await lapsed(names, etcd, region, "alice")
+    second = (await names.register(provider("alice", region))).object.id
+    assert await names.remove(first)
+    assert not await names.remove(first)
+    assert await keys_of(etcd, first) == []
+    assert await names.resolve("provider", region, "alice") == second
+    assert keys.meta_in_region(region, second) in await read_many(etcd, [keys.meta_in_region(region, second)])
