@@ -123,18 +123,34 @@ async def _attempt(register: Register, new: NamedObject) -> MulliganError | None
 
 async def remove_many(client: Etcd3Client, ids: Sequence[str]) -> int:
     """See NameStore.remove_many."""
-    stored = await read_many(client, [make(id) for id in ids for make in (keys.meta_object, keys.meta_reserved)])
-    rows = list(stored.items())
+    reserved = await read_many(client, map(keys.meta_reserved, ids))
+    # Reservations first: one that is confirmed meanwhile is found among the objects.
+    released = await pipelined(release(client, key.removeprefix(keys.META_RESERVED)) for key in reserved)
+    rows = list((await read_many(client, map(keys.meta_object, ids))).items())
     chunks = [rows[at : at + _PER_TRANSACTION] for at in range(0, len(rows), _PER_TRANSACTION)]
-    return sum(await pipelined(_remove_batch(client, chunk) for chunk in chunks))
+    removed: list[int] = await pipelined(_remove_batch(client, chunk) for chunk in chunks)
+    return released.count(True) + sum(removed)
+
+
+async def release(client: Etcd3Client, id: str) -> bool:
+    """Drops a reservation; its names only while it holds them. False when there is none any more."""
+    key = keys.meta_reserved(id)
+    while stored := (await read_many(client, [key])).get(key):
+        reserved = NamedObject.from_json(stored.value)
+        if (await commit(client, registration.release(reserved))).succeeded:
+            return True
+        plan = Plan()
+        plan.expect_unchanged(key, stored.revision)
+        plan.delete(key)
+        if (await commit(client, plan)).succeeded:
+            return True
+    return False
 
 
 async def _remove_batch(client: Etcd3Client, rows: Sequence[tuple[str, Stored]]) -> int:
     plan = Plan()
     for key, stored in rows:
-        plan.expect_unchanged(key, stored.revision)
-        registration.delete_names(plan, NamedObject.from_json(stored.value))
-        plan.delete(key)
+        _remove(plan, key, stored)
     if (await commit(client, plan)).succeeded:
         return len(rows)
     return sum([await _remove_one(client, key) for key, _ in rows])
@@ -143,12 +159,16 @@ async def _remove_batch(client: Etcd3Client, rows: Sequence[tuple[str, Stored]])
 async def _remove_one(client: Etcd3Client, key: str) -> int:
     while stored := (await read_many(client, [key])).get(key):
         plan = Plan()
-        plan.expect_unchanged(key, stored.revision)
-        registration.delete_names(plan, NamedObject.from_json(stored.value))
-        plan.delete(key)
+        _remove(plan, key, stored)
         if (await commit(client, plan)).succeeded:
             return 1
     return 0
+
+
+def _remove(plan: Plan, key: str, stored: Stored) -> None:
+    plan.expect_unchanged(key, stored.revision)
+    registration.delete_names(plan, NamedObject.from_json(stored.value))
+    plan.delete(key)
 
 
 async def resolve_many(client: Etcd3Client, names: Sequence[tuple[str, str, str]]) -> list[str | None]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 from etcd3aio import Etcd3Client
 
-from mulligan.errors import DeadlineExceeded, MulliganError, Unavailable
+from mulligan.errors import AlreadyExists, DeadlineExceeded, MulliganError, NotFound, Unavailable
 from mulligan.meta import bulk, registration
 from mulligan.meta.batches import Batches
-from mulligan.meta.errors import name_taken, registered_otherwise, superseded
+from mulligan.meta.errors import Superseded, name_taken, registered_otherwise, superseded
 from mulligan.meta.model import NamedObject, check_name, slug_candidates
 from mulligan.meta.registration import Finding
 from mulligan.stores import keys
@@ -94,8 +94,8 @@ class NameStore:
         new = replace(new, name=check_name(new.name)) if new.name else new
         for candidate in _with_slugs(new):
             finding, found = await self._try(candidate, registration.register(candidate), also)
-            if finding is Finding.RESERVED:
-                await self._confirm(found.object)
+            if finding is Finding.RESERVED and not await self._confirmed(found.object):
+                raise superseded(new.id)
             if finding is Finding.REGISTERED and not found.object.is_same_registration(new):
                 raise registered_otherwise(found.object)
             if finding is not Finding.SLUG_TAKEN:
@@ -193,7 +193,7 @@ class NameStore:
         known = set(await stored([each.id for each in left])) if left else set()
         for each in left:
             if each.id in known:
-                await self._confirm(each)
+                await self._settle(each)
             else:
                 await self._release(each)
         unstored, noted = await self._batches.unstored(mine, stored)
@@ -227,16 +227,31 @@ class NameStore:
         return finding, Found(NamedObject.from_json(stored.value), stored.revision)
 
     async def _confirm(self, reserved: NamedObject) -> None:
-        outcome = await commit(self._client, registration.confirm(reserved))
-        if not outcome.succeeded:  # confirmed by somebody else, or the reservation ran out
-            await self.register(replace(reserved, slug=""))
-            plan = Plan()
-            plan.delete(keys.meta_reserved(reserved.id))
-            await commit(self._client, plan)
+        """Registers what is reserved, anew when the reservation ran out; Superseded when it was removed meanwhile."""
+        if not await self._confirmed(reserved):
+            await self.register(replace(reserved, slug=""), registration.settle)
+
+    async def _confirmed(self, reserved: NamedObject) -> bool:
+        return (await commit(self._client, registration.confirm(reserved))).succeeded
+
+    async def _settle(self, stored: NamedObject) -> None:
+        """Registers an object that was stored, without its name when that is somebody else's by now."""
+        about = "kind=%s id=%s "
+        try:
+            await self._confirm(stored)
+        except AlreadyExists as error:
+            if error.reason != "NAME_TAKEN":
+                return
+            log.warning(about + "lost its name while it was stored; give it another", stored.kind, stored.id)
+            await self.register(replace(stored, name="", slug=""), registration.settle)
+        except NotFound:
+            log.error(about + "is in region=%s, which was deleted; delete it", stored.kind, stored.id, stored.region)
+        except Superseded:
+            pass  # removed or registered by somebody else
 
     async def _release(self, reserved: NamedObject) -> None:
         try:
-            await commit(self._client, registration.release(reserved))
+            await bulk.release(self._client, reserved.id)
         except Unavailable:
             log.warning("kind=%s id=%s stays reserved until its lease ends: etcd is away", reserved.kind, reserved.id)
 

@@ -102,6 +102,14 @@ def confirm(reserved: NamedObject) -> Plan:
     return plan
 
 
+def settle(reserved: NamedObject) -> Plan:
+    """Drops the record of a reservation, for who registers its object otherwise."""
+    plan = Plan()
+    plan.expect_present(keys.meta_reserved(reserved.id))
+    plan.delete(keys.meta_reserved(reserved.id))
+    return plan
+
+
 def release(reserved: NamedObject) -> Plan:
     """Frees a reservation that still holds."""
     plan = Plan()
@@ -167,7 +175,9 @@ def judge(new: NamedObject, found: Mapping[str, Stored]) -> Finding:
     if not new.name:
         return Finding.NOTHING
     name_key = keys.meta_name(new.kind, new.scope, new.name)
-    if name_key in found and _is_reserved_for(new, found):
+    # Names go with their lease long before the record does: by then the name may be somebody else's.
+    holder = found.get(name_key)
+    if holder is not None and holder.value == new.id.encode() and _is_reserved_for(new, found):
         return Finding.RESERVED
     if name_key in found or keys.meta_slug(new.kind, new.scope, new.name) in found:
         raise name_taken(new)
