@@ -18,13 +18,14 @@ from mulligan.clock import SECOND
 from mulligan.errors import MulliganError
 from mulligan.iam import tokens as access_tokens
 from mulligan.iam.first_admin import create_first_admin
+from mulligan.iam.service import POOL_SIZE
 from mulligan.iam.sessions import RefreshToken
 from mulligan.iam.tables import metadata
 from mulligan.ids import new_id
 from mulligan.stores import keys
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
-from tests.integration.iam_bench import PASSWORD, Bench, another, opened, prepared, refused, unique
+from tests.integration.iam_bench import NOTHING, PASSWORD, Bench, another, opened, prepared, refused, unique
 from tests.waiting import eventually
 
 
@@ -166,6 +167,14 @@ async def test_revoking_by_account_session_and_token(bench: Bench) -> None:
         assert await refused(bench.call("Refresh", refresh(dead.refresh_token))) == "TOKEN_REVOKED"
     fresh = await bench.login(user)
     await bench.call("WhoAmI", pb.WhoAmIRequest(), fresh.access_token)
+
+
+async def test_many_revocations_at_once_do_not_wait_for_each_other(bench: Bench) -> None:
+    """As many as there are connections, each of which has to do with one."""
+    user = await bench.user(await bench.admin(), ("reader", ""))
+    doomed, last = [(await bench.login(user)).access_token for _ in range(2 * POOL_SIZE)], await bench.login(user)
+    revocations = [bench.call("Revoke", pb.RevokeRequest(token=each), last.access_token) for each in doomed]
+    assert set(await asyncio.gather(*(refused(each) for each in revocations))) == {NOTHING}
 
 
 async def test_revocations_are_leased_for_a_tokens_life(bench: Bench) -> None:
