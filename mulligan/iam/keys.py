@@ -73,12 +73,17 @@ class SigningKeys:
     async def public(self) -> dict[str, dict[str, str]]:
         """The public keys, as JSON Web Keys by key id, of all tokens that may still be valid."""
         async with self._database.read() as connection:
-            rows = await connection.execute(select(signing_keys.c.id, signing_keys.c.public_jwk).order_by("id"))
-            return {row.id: json.loads(row.public_jwk) for row in rows}
+            return await self._public(connection)
 
-    async def verifying(self) -> dict[str, Ed25519PublicKey]:
+    async def verifying(self, connection: AsyncConnection) -> dict[str, Ed25519PublicKey]:
         """The same, ready to verify with."""
-        return {key_id: public_key_from_jwk(json.dumps(jwk)) for key_id, jwk in (await self.public()).items()}
+        return {
+            key_id: public_key_from_jwk(json.dumps(jwk)) for key_id, jwk in (await self._public(connection)).items()
+        }
+
+    async def _public(self, connection: AsyncConnection) -> dict[str, dict[str, str]]:
+        rows = await connection.execute(select(signing_keys.c.id, signing_keys.c.public_jwk).order_by("id"))
+        return {row.id: json.loads(row.public_jwk) for row in rows}
 
     async def publish(self) -> None:
         """Puts the public keys where gateways watch for them, as far as they are not there."""

@@ -164,7 +164,7 @@ class LoginHandlers:
             await self._revoke_line(connection, caller, token)
             return
         try:
-            revoked = tokens.verify(token, await self.parts.keys.verifying(), now_us=0)
+            revoked = tokens.verify(token, await self.parts.keys.verifying(connection), now_us=0)
         except Unauthenticated:
             raise invalid("token", "is not a token of this system") from None
         if revoked.account != caller.account and not caller.system:
