@@ -97,6 +97,13 @@ def test_bound_admin_cannot_step_out_of_its_region() -> None:
         assert not permits(grants, permission, SCOPE_SYSTEM, "").allowed
 
 
+@pytest.mark.parametrize("permission", ["resource.quota.set", "resource.quota.delete"])
+def test_quotas_of_a_whole_shard_are_not_for_who_is_bound_to_a_region_of_it(permission: str) -> None:
+    for covers in (None, lambda _: True):
+        assert not permits([Grant("operator", True, REGION)], permission, SCOPE_SYSTEM, "", covers).allowed
+    assert permits([Grant("operator", True, "")], permission, SCOPE_SYSTEM, "").allowed
+
+
 def test_reach_of_a_project_grant_never_mixes_with_rights_of_a_bound_system_grant() -> None:
     grants = [Grant("member", False, ""), Grant("operator", True, REGION)]
     decision = permits(grants, "resource.claim.list", SCOPE_PROJECT, PROJECT)
