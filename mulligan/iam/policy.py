@@ -123,6 +123,8 @@ _EVERYWHERE: Final = _ADMINISTER | {
     "meta.region.delete",
     "meta.region.update",
     "meta.service.configure",
+    "resource.quota.delete",
+    "resource.quota.set",
     "resource.service.configure",
     "resource.vocabulary.define",
     "resource.vocabulary.delete",

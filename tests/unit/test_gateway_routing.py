@@ -20,6 +20,7 @@ from tests.gateway_parts import ADMIN, MEMBER, MemoryPrefix, Signer, region
 METHODS = {(name, method.name): method for name, service in SERVICES.items() for method in methods_of(service)}
 CREATE = METHODS["resource", "CreateClaim"]
 LIST = METHODS["resource", "ListProviders"]
+ADD = METHODS["resource", "CreateProvider"]
 DEFINE = METHODS["resource", "DefineVocabulary"]
 SET_QUOTA = METHODS["resource", "SetQuota"]
 EXPLAIN = METHODS["resource", "ExplainClaim"]
@@ -179,10 +180,11 @@ def test_an_assignment_that_is_bound_to_a_region_counts_in_its_tree() -> None:
 def test_a_bound_assignment_of_the_system_shows_its_own_tree_alone() -> None:
     world = World()
     bound = world.identity(Grant("operator", True, world.hidden), project="")
-    assert world.ask(bound, SET_QUOTA, world.hidden).shards == ("h",)
-    assert world.refusal(bound, SET_QUOTA, world.north)[0] is PermissionDenied
-    assert world.refusal(bound, SET_QUOTA, world.own)[0] is NotFound
-    assert world.refusal(bound, DEFINE, world.hidden)[0] is PermissionDenied, "a vocabulary is the whole shard's"
+    assert world.ask(bound, ADD, world.hidden).shards == ("h",)
+    assert world.refusal(bound, ADD, world.north)[0] is PermissionDenied
+    assert world.refusal(bound, ADD, world.own)[0] is NotFound
+    for method in (DEFINE, SET_QUOTA):
+        assert world.refusal(bound, method, world.hidden)[0] is PermissionDenied, "these are the whole shard's"
 
 
 def test_services_that_are_not_partitioned_have_one_shard() -> None:
