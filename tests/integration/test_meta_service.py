@@ -10,8 +10,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from mulligan.api.meta.v1 import meta_pb2, meta_service_pb2
 from mulligan.api.meta.v1 import request_response_pb2 as api
-from mulligan.api.meta.v1.meta_pb2 import NameKey, Object, Region, RegionConfig
-from mulligan.caller import Caller, Grant
+from mulligan.api.meta.v1.meta_pb2 import NameKey
+from mulligan.caller import Caller
 from mulligan.dispatch import MethodTable
 from mulligan.errors import (
     Aborted,
@@ -29,18 +29,7 @@ from mulligan.meta.service import MetaService
 from mulligan.stores import keys
 from mulligan.stores.etcd import EtcdClient
 from mulligan.stores.transactions import read_many
-
-ADMIN = Caller(new_id(), "", (Grant("admin", True, ""),), permission="meta.name.update", system=True)
-
-
-def tenant() -> Caller:
-    """A member of a project of its own."""
-    return Caller(new_id(), new_id(), (Grant("member", False, ""),), permission="meta.name.update")
-
-
-def operator_of(region: str) -> Caller:
-    """An operator who is bound to a region's tree."""
-    return Caller(new_id(), "", (Grant("operator", True, region),), permission="meta.name.update", system=True)
+from tests.integration.meta_bench import ADMIN, list_all, look_up, make_region, operator_of, sees, tenant
 
 
 @pytest.fixture
@@ -53,37 +42,6 @@ async def meta(etcd: EtcdClient) -> AsyncIterator[MetaService]:
 @pytest.fixture
 def names(etcd: EtcdClient) -> NameStore:
     return NameStore(etcd)
-
-
-async def make_region(meta: MetaService, parent: str = "", shard: str = "", **config: object) -> Region:
-    request = api.CreateRegionRequest(request_id=new_id(), name=f"Region {new_id()[-12:]}", parent=parent, shard=shard)
-    request.config.CopyFrom(RegionConfig(**config))  # type: ignore[arg-type]
-    return (await meta.create_region(request, ADMIN)).region
-
-
-async def look_up(meta: MetaService, caller: Caller, *ids: str) -> list[Object]:
-    return list((await meta.lookup_objects(api.LookupObjectsRequest(ids=ids), caller)).objects)
-
-
-async def sees(meta: MetaService, caller: Caller, region: str) -> bool:
-    try:
-        await meta.get_region(api.GetRegionRequest(id=region), caller)
-    except NotFound:
-        return False
-    return True
-
-
-async def list_all(meta: MetaService, caller: Caller, size: int, kind: str = "", *tags: str) -> list[str]:
-    found, token = [], ""
-    while True:
-        request = api.ListObjectsRequest(kind=kind, tags=tags, page_size=size, page_token=token)
-        page = await meta.list_objects(request, caller)
-        assert len(page.objects) <= size
-        found += [each.id for each in page.objects]
-        token = page.next_page_token
-        if not token:
-            assert found == sorted(set(found))
-            return found
 
 
 def test_every_rpc_has_its_method(etcd: EtcdClient) -> None:
@@ -210,58 +168,6 @@ async def test_children_and_deletion_race_to_one_outcome(meta: MetaService, etcd
         assert len(failed) == 1
         left = await read_many(etcd, [keys.meta_region(root.id)])
         assert bool(left) is isinstance(outcomes[1], FailedPrecondition)
-
-
-async def test_who_sees_which_region(meta: MetaService) -> None:
-    mine, theirs = tenant(), tenant()
-    public = await make_region(meta)
-    internal = await make_region(meta, public.id, visibility=meta_pb2.VISIBILITY_INTERNAL)
-    below = await make_region(meta, internal.id)
-    listed = await make_region(
-        meta, public.id, visibility=meta_pb2.VISIBILITY_PROJECTS, projects=[mine.project, new_id()]
-    )
-    regions = [public.id, internal.id, below.id, listed.id]
-    assert [await sees(meta, mine, each) for each in regions] == [True, False, False, True]
-    assert [await sees(meta, theirs, each) for each in regions] == [True, False, False, False]
-    assert [await sees(meta, ADMIN, each) for each in regions] == [True] * 4
-    assert [await sees(meta, operator_of(internal.id), each) for each in regions] == [True, True, True, False]
-    assert {each.id for each in await look_up(meta, theirs, *regions)} == {public.id}
-    under = await meta.list_regions(api.ListRegionsRequest(under=public.id), theirs)
-    assert [each.id for each in under.regions] == [public.id]
-    with pytest.raises(NotFound):
-        await meta.list_regions(api.ListRegionsRequest(under=internal.id), theirs)
-
-
-async def test_who_sees_which_object(meta: MetaService, names: NameStore) -> None:
-    mine, theirs = tenant(), tenant()
-    open_region = (await make_region(meta)).id
-    hidden_region = (await make_region(meta, visibility=meta_pb2.VISIBILITY_INTERNAL)).id
-    objects = {
-        "machine": NamedObject("machine", mine.project, "web", new_id(), mine.project, open_region),
-        "provider": NamedObject("provider", open_region, "n1", new_id(), region=open_region),
-        "group": NamedObject("provider_group", open_region, "rack", new_id(), region=open_region),
-        "hidden": NamedObject("provider", hidden_region, "n1", new_id(), region=hidden_region),
-        "project": NamedObject("project", "", f"project {new_id()[-8:]}", mine.project),
-        "account": NamedObject("account", "", f"account {new_id()[-8:]}", mine.account),
-        "credential": NamedObject("account", "", f"app {new_id()[-8:]}", new_id(), mine.project),
-    }
-    assert not any(await names.register_many(list(objects.values())))
-    everything = set(objects)
-    expected = {
-        mine: everything - {"hidden"},
-        theirs: {"provider", "group"},
-        ADMIN: everything,
-        operator_of(hidden_region): {"provider", "group", "hidden"},
-        operator_of(open_region): {"provider", "group", "machine"},
-    }
-    ids = {each.id: label for label, each in objects.items()}
-    for caller, labels in expected.items():
-        assert {ids[each.id] for each in await look_up(meta, caller, *ids)} == labels
-        keys_asked = [NameKey(kind=each.kind, scope=each.scope, name=each.name) for each in objects.values()]
-        resolved = await meta.resolve_names(api.ResolveNamesRequest(names=keys_asked), caller)
-        assert {ids[each.id] for each in resolved.resolved} == labels
-        listed = await list_all(meta, caller, 1000)
-        assert {ids[each] for each in listed if each in ids} == labels
 
 
 async def test_resolving_by_slug_and_leaving_out_what_is_not_there(meta: MetaService, names: NameStore) -> None:
