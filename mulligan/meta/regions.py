@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -158,11 +158,30 @@ class RegionTree:
         """Whether the caller may know of the region; False when there is none."""
         if region not in self._records:
             return False
+        return self.is_run_by(region, caller) or all(
+            _shows_to(self._records[each], caller.project) for each in self.path(region)
+        )
+
+    def is_run_by(self, region: str, caller: Caller) -> bool:
+        """Whether a role of the caller in the system, whichever it is, reaches the region. Raises NotFound."""
         path = self.path(region)
         by_system = [grant.region for grant in caller.grants if grant.system]
-        if any(reach in ("", *path) for reach in by_system) or (caller.system and not by_system):
-            return True
-        return all(_shows_to(self._records[each], caller.project) for each in path)
+        return any(reach in ("", *path) for reach in by_system) or (caller.system and not by_system)
+
+    def shown(self, region: str, caller: Caller) -> RegionRecord:
+        """The record as the caller may know it. Raises NotFound.
+
+        Who has no role in the system there learns which projects see it of its own alone, and nobody of regions that
+        he may not see.
+        """
+        record = self.get(region)
+        if not self.is_run_by(region, caller):
+            record = replace(record, projects=tuple(each for each in record.projects if each == caller.project))
+        failures = {
+            thing: (expectation, tuple(each for each in shared if self.is_visible(each, caller)))
+            for thing, (expectation, shared) in (record.failures or {}).items()
+        }
+        return replace(record, failures=failures)
 
     def visible(self, caller: Caller) -> list[str]:
         """Ids of the regions that the caller may know of, in order."""

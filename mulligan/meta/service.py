@@ -81,7 +81,7 @@ class MetaService:
             inherited = (above.shard or self._view.tree.shard_of(parent)) if above else DEFAULT_SHARD
             record = RegionRecord(new_id(), parent, shard or inherited, created_us=self._clock())
             record = with_config(record, request.config, given, self._view.tree)
-            response = api.CreateRegionResponse(region=self._shown(record))
+            response = api.CreateRegionResponse(region=self._message(record))
             revision = await self._regions.create(record, name, partial(record_answer, response))
             await self._view.saw_region(revision)
             await self._view.saw_object(revision)
@@ -93,7 +93,7 @@ class MetaService:
         """One region that the caller may see."""
         region = parse_id(request.id, "id")
         self._check_visible(region, caller)
-        return api.GetRegionResponse(region=self._shown(self._view.tree.get(region)))
+        return api.GetRegionResponse(region=self._message(self._view.tree.shown(region, caller)))
 
     async def list_regions(self, request: api.ListRegionsRequest, caller: Caller) -> api.ListRegionsResponse:
         """Regions that the caller may see, by id."""
@@ -105,7 +105,7 @@ class MetaService:
         behind = (each for each in sorted(tree.descendants(under)) if each > after and tree.is_visible(each, caller))
         found = list(islice(behind, size + 1))
         return api.ListRegionsResponse(
-            regions=[self._shown(tree.get(each)) for each in found[:size]],
+            regions=[self._message(tree.shown(each, caller)) for each in found[:size]],
             next_page_token=encode_page_token({"after": found[size - 1]}) if len(found) > size else "",
         )
 
@@ -120,7 +120,7 @@ class MetaService:
             stored = await self._regions.find(region)
             changed = with_config(stored.record, request.config, names, self._view.tree)
             changed = next_version(stored, changed, request.etag)
-            response = api.UpdateRegionResponse(region=self._shown(changed))
+            response = api.UpdateRegionResponse(region=self._message(changed))
             revision = await self._regions.update(stored, changed, partial(record_answer, response))
             await self._view.saw_region(revision)
             return response
@@ -215,7 +215,7 @@ class MetaService:
         """Changes the service's settings while it runs; with an empty mask, tells them."""
         return api.MetaConfigureResponse(settings=await self._settings.configure(request, caller))
 
-    def _shown(self, record: RegionRecord) -> Region:
+    def _message(self, record: RegionRecord) -> Region:
         return to_message(record, record.shard or self._view.tree.shard_of(record.id))
 
     def _check_visible(self, region: str, caller: Caller) -> None:
