@@ -19,7 +19,7 @@ from mulligan.stores import etcd as etcd_store
 from mulligan.stores import keys
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
-from tests.integration.iam_bench import NOTHING, Bench, alive, another, opened, refused, unique
+from tests.integration.iam_bench import NOTHING, PASSWORD, Bench, alive, another, opened, refused, unique
 from tests.stores import running
 from tests.waiting import eventually
 
@@ -95,3 +95,28 @@ async def test_revocations_come_back_after_etcd_lost_them(bench: Bench) -> None:
     async with another(bench.addresses, bench.etcd, bench.admin_name) as successor:
         assert await alive(successor, token) == "TOKEN_REVOKED"
     assert json.loads((await bench.etcd.kv.get(key)).kvs[0].value) == before
+
+
+async def test_a_name_is_held_while_nobody_knows_whether_its_account_was_stored(bench: Bench) -> None:
+    """The connection to Postgres is lost at the commit."""
+    admin = await bench.admin()
+    async with bench.service.parts.database.write() as connection:
+        await connection.exec_driver_sql(_CUT)
+        await connection.exec_driver_sql(_CUT_AT_COMMIT)
+    name = unique("user")
+    reasons = [
+        await refused(bench.call("CreateUser", pb.CreateUserRequest(name=name, password=PASSWORD), admin))
+        for _ in range(2)
+    ]
+    assert reasons == ["STORE_UNAVAILABLE", "NAME_TAKEN"]
+    async with another(bench.addresses, bench.etcd, bench.admin_name) as successor:
+        async with successor.service.parts.database.write() as connection:
+            await connection.exec_driver_sql("DROP TRIGGER cut ON iam.accounts")
+        again = pb.CreateUserRequest(name=name, password=PASSWORD)
+        assert (await successor.call("CreateUser", again, await successor.admin())).account.id
+
+
+_CUT = """CREATE FUNCTION iam.cut() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"""
+_CUT_AT_COMMIT = """CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON iam.accounts
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION iam.cut()"""
