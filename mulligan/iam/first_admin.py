@@ -14,6 +14,7 @@ from mulligan.iam.model import USER, Account, Assignment
 from mulligan.iam.parts import Parts
 from mulligan.ids import new_id
 from mulligan.meta.model import ACCOUNT
+from mulligan.stores.postgres import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,11 @@ async def create_first_admin(parts: Parts, path: Path) -> bool:
         if relic:
             await parts.names.remove(relic)
         async with parts.names.registering(ACCOUNT, "", name, account.id):
-            await store.insert_account(connection, account)
-            role = Assignment(new_id(), account.id, "admin", "", "", parts.clock())
-            await store.insert_assignment(connection, role)
-            await connection.commit()
+            with translate_errors():
+                await store.insert_account(connection, account)
+                role = Assignment(new_id(), account.id, "admin", "", "", parts.clock())
+                await store.insert_assignment(connection, role)
+                await connection.commit()
     log.info("made the first account=%s", account.id)
     return True
 

@@ -24,6 +24,7 @@ from mulligan.iam.errors import request_id_reused
 from mulligan.iam.tables import requests
 from mulligan.requests import request_digest, require_request_id
 from mulligan.secretbox import SecretBox
+from mulligan.stores.postgres import translate_errors
 
 R = TypeVar("R", bound=Message)
 
@@ -87,8 +88,10 @@ class Outcomes:
             if around is None:
                 return await self._act(connection, key, request, act), False
             async with around():
-                response = await self._act(connection, key, request, act)
-                await connection.commit()
+                # Inside it a lost connection has to be told from a refusal: the commit may have been made.
+                with translate_errors():
+                    response = await self._act(connection, key, request, act)
+                    await connection.commit()
             return response, False
 
     async def purge(self, connection: AsyncConnection) -> None:
