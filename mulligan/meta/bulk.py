@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from etcd3aio import Etcd3Client
 
@@ -21,31 +21,19 @@ _PER_TRANSACTION = MAX_OPERATIONS // _KEYS_PER_OBJECT
 Register = Callable[[NamedObject], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What became of objects that were to be registered together."""
-
-    # For each, in order: None, or why it is not registered.
-    errors: list[MulliganError | None]
-    # Ids of those that this call registered; the others were registered before.
-    fresh: list[str]
-
-
-async def register_many(client: Etcd3Client, objects: Sequence[NamedObject], register: Register) -> Registered:
+async def register_many(
+    client: Etcd3Client, objects: Sequence[NamedObject], register: Register
+) -> list[MulliganError | None]:
     """See NameStore.register_many. What does not fit into its transaction is tried by itself with `register`."""
     prepared, errors, twins = _prepared(objects)
     batches = [prepared[at : at + _PER_TRANSACTION] for at in range(0, len(prepared), _PER_TRANSACTION)]
-    outcomes = await pipelined(_register_batch(client, batch) for batch in batches)
-    left = [at for outcome in outcomes for at in outcome.left]
+    left = [at for each in await pipelined(_register_batch(client, batch) for batch in batches) for at in each]
     results = await pipelined(_attempt(register, objects[at]) for at in left)
-    fresh = [id for outcome in outcomes for id in outcome.fresh]
     for at, error in zip(left, results, strict=True):
         errors[at] = error
-        if error is None:
-            fresh.append(objects[at].id)
     for at, first in twins.items():
         errors[at] = errors[first]
-    return Registered(errors, fresh)
+    return errors
 
 
 def _prepared(
@@ -86,15 +74,8 @@ def _with_slug(new: NamedObject, handles: set[str]) -> NamedObject:
     raise name_taken(new)
 
 
-@dataclass(frozen=True, slots=True)
-class _BatchOutcome:
-    fresh: list[str]
-    # Positions of those that have to be tried by themselves.
-    left: list[int]
-
-
-async def _register_batch(client: Etcd3Client, batch: Sequence[tuple[int, NamedObject]]) -> _BatchOutcome:
-    """Registers all or none."""
+async def _register_batch(client: Etcd3Client, batch: Sequence[tuple[int, NamedObject]]) -> list[int]:
+    """Registers all or none; returns the positions of those that have to be tried by themselves."""
     plan = Plan()
     for key in dict.fromkeys(key for _, each in batch for key in registration.guards(each)):
         plan.expect_absent(key)
@@ -102,8 +83,8 @@ async def _register_batch(client: Etcd3Client, batch: Sequence[tuple[int, NamedO
         registration.write_all(plan, each)
     outcome = await commit(client, plan, [keys.meta_object(each.id) for _, each in batch])
     if outcome.succeeded:
-        return _BatchOutcome([each.id for _, each in batch], [])
-    return _BatchOutcome([], [at for at, each in batch if not _is_registered(each, outcome.found)])
+        return []
+    return [at for at, each in batch if not _is_registered(each, outcome.found)]
 
 
 def _is_registered(new: NamedObject, found: dict[str, Stored]) -> bool:

@@ -17,7 +17,6 @@ from etcd3aio import Etcd3Client
 
 from mulligan.errors import AlreadyExists, DeadlineExceeded, MulliganError, NotFound, Unavailable
 from mulligan.meta import bulk, registration
-from mulligan.meta.batches import Batches
 from mulligan.meta.errors import Superseded, name_taken, registered_otherwise, superseded
 from mulligan.meta.model import NamedObject, check_name, slug_candidates
 from mulligan.meta.registration import Finding
@@ -59,7 +58,6 @@ class NameStore:
         self._reservations = SharedLease(client, reservation_s)
         self._records = SharedLease(client, _RECORD_S)
         self._aliases = SharedLease(client, ALIAS_S)
-        self._batches = Batches(client)
 
     @asynccontextmanager
     async def registering(
@@ -107,25 +105,7 @@ class NameStore:
 
         Raises Unavailable when etcd is away; any part may be registered then, and repeating the call is harmless.
         """
-        return (await bulk.register_many(self._client, objects, self.register)).errors
-
-    @asynccontextmanager
-    async def registering_many(self, objects: Sequence[NamedObject]) -> AsyncIterator[list[MulliganError | None]]:
-        """Registers thousands at once while the body stores those whose error is None, all of them or none.
-
-        When the body fails, those that were not registered before are removed again; when nobody knows whether it
-        failed, that is left to a retry with the same ids or to `recover`. Raises Unavailable.
-        """
-        noted = await self._batches.note(objects, await self._records.current())
-        registered = await bulk.register_many(self._client, objects, self.register)
-        try:
-            yield registered.errors
-        except _UNCERTAIN:
-            raise
-        except BaseException:
-            await self._take_back(registered, noted)
-            raise
-        await self._batches.forget(noted)
+        return await bulk.register_many(self._client, objects, self.register)
 
     async def remove(self, id: str) -> bool:
         """Frees the object's name and forgets it; False when it was not known."""
@@ -196,10 +176,7 @@ class NameStore:
                 await self._settle(each)
             else:
                 await self._release(each)
-        unstored, noted = await self._batches.unstored(mine, stored)
-        await self.remove_many(unstored)
-        await self._batches.forget(noted)
-        return len(left) + len(unstored)
+        return len(left)
 
     async def _reserve(self, new: NamedObject) -> tuple[NamedObject, Finding]:
         """The object with its slug, and NOTHING when this call reserved it."""
@@ -254,14 +231,6 @@ class NameStore:
             await bulk.release(self._client, reserved.id)
         except Unavailable:
             log.warning("kind=%s id=%s stays reserved until its lease ends: etcd is away", reserved.kind, reserved.id)
-
-    async def _take_back(self, registered: bulk.Registered, noted: list[str]) -> None:
-        try:
-            await self.remove_many(registered.fresh)
-            if len(registered.fresh) == registered.errors.count(None):
-                await self._batches.forget(noted)
-        except Unavailable:
-            log.warning("%d names stay until their service starts again: etcd is away", len(registered.fresh))
 
     async def _write(self, found: Found, changed: NamedObject, also: Also | None) -> Found:
         plan = Plan()

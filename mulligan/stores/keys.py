@@ -31,8 +31,6 @@ META_REGIONS = f"{ROOT}meta/regions/"
 META_ALIASES = f"{ROOT}meta/aliases/"
 # Objects whose names are reserved while their service stores them, leased.
 META_RESERVED = f"{ROOT}meta/reserved/"
-# Ids of objects that a service is storing many of at once, leased: what it may have to take back.
-META_BATCHES = f"{ROOT}meta/batches/"
 # <region>/<id> of everything that lives in a region, and the ids of regions that were deleted: guards of deletion.
 META_IN_REGION = f"{ROOT}meta/in-region/"
 META_DELETED_REGIONS = f"{ROOT}meta/deleted-regions/"
@@ -99,11 +97,6 @@ def meta_object(identifier: str) -> str:
 def meta_reserved(identifier: str) -> str:
     """The record of an object that its service is storing."""
     return f"{META_RESERVED}{identifier}"
-
-
-def meta_batch(identifier: str) -> str:
-    """The ids of objects that are being stored together."""
-    return f"{META_BATCHES}{identifier}"
 
 
 def meta_in_region(region: str, identifier: str) -> str:

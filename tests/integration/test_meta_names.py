@@ -262,52 +262,6 @@ async def test_bulk_tells_for_each_why_not(names: NameStore) -> None:
     assert found == [good.id, objects[2].id, objects[8].id, None]
 
 
-async def test_many_are_registered_while_they_are_stored(names: NameStore, etcd: EtcdClient) -> None:
-    region = new_id()
-    before = await names.register(provider("before", region))
-    objects = [before.object, *(provider(f"n{number}", region) for number in range(100)), provider("before", region)]
-
-    async def store(failure: Exception | None) -> None:
-        async with names.registering_many(objects) as errors:
-            assert [each and each.reason for each in errors] == [None] * 101 + ["NAME_TAKEN"]
-            if failure:
-                raise failure
-
-    with pytest.raises(InvalidArgument):
-        await store(InvalidArgument("the database refused it"))
-    assert (await names.lookup([each.id for each in objects])).keys() == {before.object.id}
-    await store(None)
-    assert len(await names.lookup([each.id for each in objects])) == 101
-
-    async def all_stored(ids: list[str]) -> list[str]:
-        return ids
-
-    # The failed attempt met an object that was there before, and left it to recovery to look whether that is stored.
-    assert await names.recover(lambda each: each.region == region, all_stored) == 0
-    assert len(await names.lookup([each.id for each in objects])) == 101
-    assert not [key for key in await keys_of(etcd, objects[1].id) if key.startswith("batches/")]
-
-
-async def test_recovery_takes_back_what_of_many_was_not_stored(names: NameStore, etcd: EtcdClient) -> None:
-    region, other = new_id(), new_id()
-    lost = [provider(f"lost{number}", region) for number in range(50)]
-    kept = [provider(f"kept{number}", region) for number in range(50)]
-    elsewhere = [provider("elsewhere", other)]
-    for objects in (lost, kept, elsewhere):
-        with pytest.raises(Unavailable):
-            async with names.registering_many(objects):
-                raise Unavailable("nobody knows")
-
-    async def stored(ids: list[str]) -> list[str]:
-        return [id for id in ids if id in {each.id for each in kept}]
-
-    assert await names.recover(lambda each: each.region == region, stored) == 50
-    assert await names.recover(lambda each: each.region == region, stored) == 0
-    found = await names.lookup([each.id for each in lost + kept + elsewhere])
-    assert found.keys() == {each.id for each in kept + elsewhere}
-    assert await keys_of(etcd, lost[0].id) == []
-
-
 async def lapsed(names: NameStore, etcd: EtcdClient, region: str, name: str) -> str:
     """Id of an object that was stored while its reservation ran out; somebody else has its name by now."""
     id = new_id()
