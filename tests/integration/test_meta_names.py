@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cluster.embedded.etcd import EmbeddedEtcd
 from mulligan.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from mulligan.ids import new_id
 from mulligan.meta.errors import Superseded
 from mulligan.meta.model import NamedObject
 from mulligan.meta.names import NameStore
+from mulligan.stores import etcd as etcd_store
 from mulligan.stores import keys
+from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
 from mulligan.stores.transactions import Plan, commit, read_many, read_prefix
+from tests.stores import running
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -26,14 +31,6 @@ def names(etcd: EtcdClient) -> NameStore:
 
 def provider(name: str, scope: str, id: str = "") -> NamedObject:
     return NamedObject("provider", scope, name, id or new_id(), region=scope)
-
-
-async def eventually(condition: Callable[[], Awaitable[object]], deadline_s: float = 10) -> None:
-    async with asyncio.timeout(deadline_s):
-        for pause_s in itertools.repeat(0.05):
-            if await condition():
-                return
-            await asyncio.sleep(pause_s)
 
 
 async def keys_of(etcd: EtcdClient, id: str) -> list[str]:
@@ -328,3 +325,49 @@ async def test_removing_an_object_leaves_its_former_name_to_who_has_it_now(names
     assert await keys_of(etcd, first) == []
     assert await names.resolve("provider", region, "alice") == second
     assert keys.meta_in_region(region, second) in await read_many(etcd, [keys.meta_in_region(region, second)])
+
+
+async def test_a_confirmation_that_etcd_missed_is_made_once_it_is_back(addresses: Addresses, state_dir: Path) -> None:
+    """Nobody asks again: the request is answered from what its service stored."""
+    async with running(EmbeddedEtcd, state_dir) as server:
+        own = replace(addresses, etcd=(server.server.address,), tls_dir=state_dir / "tls")
+        client = await etcd_store.connect(own)
+        names, region, id = NameStore(client), new_id(), new_id()
+        with pytest.raises(Unavailable):
+            async with names.registering("provider", region, "patient", id, region=region):
+                await server.kill()
+        await server.start()
+
+        async def is_registered() -> bool:
+            with suppress(Unavailable):
+                return await names.resolve("provider", region, "patient") == id
+            return False
+
+        await eventually(is_registered)
+        assert not await read_prefix(client, keys.META_RESERVED)
+        await client.close()
+
+
+async def test_an_object_that_lost_its_name_while_it_was_stored_is_kept_without(
+    names: NameStore, etcd: EtcdClient
+) -> None:
+    region, id = new_id(), new_id()
+
+    async def is_free() -> bool:
+        return not await read_many(etcd, [keys.meta_name("provider", region, "wanted")])
+
+    other = provider("wanted", region)
+
+    async def store_slowly() -> None:
+        await eventually(is_free)
+        await names.register(other)
+
+    with pytest.raises(AlreadyExists):
+        async with names.registering("provider", region, "wanted", id, region=region):
+            await store_slowly()
+
+    async def is_kept() -> bool:
+        return id in await names.lookup([id])
+
+    await eventually(is_kept)
+    assert await names.resolve("provider", region, "wanted") == other.id
