@@ -86,6 +86,7 @@ class IamService(LoginHandlers, AccountHandlers, ProjectHandlers):
     async def close(self) -> None:
         """Lets connections and threads go."""
         await self.settings.close()
+        await self.parts.names.close()
         self.parts.passwords.close()
         await self.parts.database.close()
 

@@ -17,6 +17,7 @@ from etcd3aio import Etcd3Client
 
 from mulligan.errors import AlreadyExists, DeadlineExceeded, MulliganError, NotFound, Unavailable
 from mulligan.meta import bulk, registration
+from mulligan.meta.confirmations import Confirmations
 from mulligan.meta.errors import Superseded, name_taken, registered_otherwise, superseded
 from mulligan.meta.model import NamedObject, check_name, slug_candidates
 from mulligan.meta.registration import Finding
@@ -58,6 +59,11 @@ class NameStore:
         self._reservations = SharedLease(client, reservation_s)
         self._records = SharedLease(client, _RECORD_S)
         self._aliases = SharedLease(client, ALIAS_S)
+        self._missed = Confirmations(self._settle, lambda: client.kv is None)
+
+    async def close(self) -> None:
+        """Makes no missed confirmation any more; closing the etcd client ends that as well."""
+        await self._missed.close()
 
     @asynccontextmanager
     async def registering(
@@ -68,7 +74,8 @@ class NameStore:
         An empty name registers the object without one. An id that is registered already is left as it is, so a
         retry with the same id (`mulligan.requests.derived_id`) runs the body and changes nothing here. When the body
         fails the name is freed; when nobody knows whether it failed, that is left to the lease or to `recover`.
-        Raises InvalidArgument, AlreadyExists (NAME_TAKEN), NotFound (the region was deleted), Unavailable.
+        Raises InvalidArgument, AlreadyExists (NAME_TAKEN), NotFound (the region was deleted), Unavailable. When etcd
+        was away after the body the name is registered once it is back.
         """
         new = NamedObject(kind, scope, check_name(name) if name else "", id, project, region)
         reserved, finding = await self._reserve(new)
@@ -81,7 +88,7 @@ class NameStore:
                 await self._release(reserved)
             raise
         if finding is not Finding.REGISTERED:
-            await self._confirm(reserved)
+            await self._conclude(reserved)
 
     async def register(self, new: NamedObject, also: Also | None = None) -> Found:
         """Registers at once; returns the object with its slug. The same id and name again is no error.
@@ -202,6 +209,14 @@ class NameStore:
             return finding, Found(new, 0)
         stored = outcome.found[key(new.id)]
         return finding, Found(NamedObject.from_json(stored.value), stored.revision)
+
+    async def _conclude(self, stored: NamedObject) -> None:
+        """Confirms what was stored. When that fails now it is done later: the caller may never ask again."""
+        try:
+            await self._confirm(stored)
+        except (AlreadyExists, *_UNCERTAIN):
+            self._missed.add(stored)
+            raise
 
     async def _confirm(self, reserved: NamedObject) -> None:
         """Registers what is reserved, anew when the reservation ran out; Superseded when it was removed meanwhile."""

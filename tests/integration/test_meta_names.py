@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,10 @@ from tests.waiting import eventually
 
 
 @pytest.fixture
-def names(etcd: EtcdClient) -> NameStore:
-    return NameStore(etcd, reservation_s=1)
+async def names(etcd: EtcdClient) -> AsyncIterator[NameStore]:
+    made = NameStore(etcd, reservation_s=1)
+    yield made
+    await made.close()
 
 
 def provider(name: str, scope: str, id: str = "") -> NamedObject:
@@ -345,6 +348,7 @@ async def test_a_confirmation_that_etcd_missed_is_made_once_it_is_back(addresses
 
         await eventually(is_registered)
         assert not await read_prefix(client, keys.META_RESERVED)
+        await names.close()
         await client.close()
 
 
