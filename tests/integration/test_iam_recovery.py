@@ -13,6 +13,7 @@ import pytest
 from cluster.embedded.etcd import EmbeddedEtcd
 from mulligan.api.iam.v1 import request_response_pb2 as pb
 from mulligan.iam import store
+from mulligan.iam.keys import ACTIVATION_US
 from mulligan.iam.login import end_account
 from mulligan.ids import new_id
 from mulligan.stores import etcd as etcd_store
@@ -48,6 +49,24 @@ async def test_what_etcd_did_not_hear_of_is_carried_out_once_it_is_back(
             assert not (await bench.call("SetAccountEnabled", disable, admin)).account.enabled
             await eventually(lambda: f"account/{user}" in bench.revocations.items)
             assert await alive(bench, token) == "TOKEN_REVOKED"
+        await client.close()
+
+
+async def test_no_key_signs_that_gateways_could_not_hear_of(fresh_addresses: Addresses, state_dir: Path) -> None:
+    async with running(EmbeddedEtcd, state_dir / "own") as server:
+        own = replace(fresh_addresses, etcd=(server.server.address,), tls_dir=state_dir / "own" / "tls")
+        client = await etcd_store.connect(own)
+        async with opened(own, client, state_dir / "service", unique("admin")) as bench:
+            admin, rotate = await bench.admin(), pb.RotateKeysRequest(request_id=new_id())
+            signing_keys, database = bench.service.parts.keys, bench.service.parts.database
+            await server.kill()
+            assert await refused(bench.call("RotateKeys", rotate, admin)) == "STORE_UNAVAILABLE"
+            bench.clock.ahead_us = 2 * ACTIVATION_US
+            async with database.read() as connection:
+                assert (await signing_keys.signing(connection))[0] in bench.keys.items
+            await server.start()
+            rotated = (await bench.call("RotateKeys", rotate, admin)).key_id
+            await eventually(lambda: rotated in bench.keys.items)
         await client.close()
 
 
