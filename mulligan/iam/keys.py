@@ -46,11 +46,18 @@ class SigningKeys:
         await self.publish()
 
     async def add(self, connection: AsyncConnection, activation_us: int = ACTIVATION_US) -> tuple[str, int]:
-        """Makes a key; returns its id and when it begins to sign. It has to be published after the commit."""
-        key_id, private, active_us = new_id(), Ed25519PrivateKey.generate(), self._clock() + activation_us
+        """Makes a key; returns its id and when it begins to sign.
+
+        It is published first: one that signs unpublished would cut everybody off, one that is published and then not
+        stored harms nobody. Raises Unavailable when etcd is away.
+        """
+        key_id, private = new_id(), Ed25519PrivateKey.generate()
+        jwk = json.dumps(public_jwk(key_id, private.public_key()))
+        await self._etcd.kv.put(etcd_keys.iam_key(key_id), jwk)
+        active_us = self._clock() + activation_us
         values = {
             "id": key_id,
-            "public_jwk": json.dumps(public_jwk(key_id, private.public_key())),
+            "public_jwk": jwk,
             "sealed_private": self._box.seal(private.private_bytes_raw(), _context(key_id)),
             "active_us": active_us,
         }

@@ -123,7 +123,6 @@ class IamService(LoginHandlers, AccountHandlers, ProjectHandlers):
             return pb.RotateKeysResponse(key_id=key_id)
 
         response, _ = await parts.outcomes.once(caller, request, pb.RotateKeysResponse, act)
-        await parts.keys.publish()
         await asyncio.sleep(max(0, active_us - parts.clock()) / SECOND)
         return response
 
