@@ -293,6 +293,28 @@ async def test_failures_delay_the_next_login_and_are_forgotten(bench: Bench) -> 
     await bench.login(user)
 
 
+async def test_accounts_that_are_not_there_are_counted_as_those_that_are(bench: Bench) -> None:
+    """However they are spelt, and by whoever owns the service next: else the delays tell who is there."""
+    bench.clock.stop()
+    bench.clock.ahead_us = 60 * SECOND
+    there, absent = unique("Jane Doe"), unique("Jane Doe")
+    await bench.call("CreateUser", pb.CreateUserRequest(name=there, password=PASSWORD), await bench.admin())
+    for name in (there, absent):
+        spellings = [name, name.lower().replace(" ", "-"), name.upper(), name, name.replace(" ", "_"), name]
+        reasons = [await refused(bench.login(each, "wrong password")) for each in spellings]
+        assert reasons == ["LOGIN_REFUSED"] * 5 + ["TOO_MANY_REQUESTS"], name
+    async with another(bench.addresses, bench.etcd, bench.admin_name) as successor:
+        for name in (there, absent):
+            assert await refused(successor.login(name, "wrong password")) == "TOO_MANY_REQUESTS", name
+
+
+async def test_names_without_a_latin_letter_are_counted_apart(bench: Bench) -> None:
+    bench.clock.stop()
+    for name in ("山田太郎", "鈴木花子"):
+        reasons = [await refused(bench.login(name, "wrong password")) for _ in range(6)]
+        assert reasons == ["LOGIN_REFUSED"] * 5 + ["TOO_MANY_REQUESTS"], name
+
+
 async def test_guesses_side_by_side_count_one_after_another(bench: Bench) -> None:
     admin = await bench.admin()
     user = await bench.user(admin, ("reader", ""))
