@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class SecretBox:
 
     def __init__(self, key: bytes) -> None:
         """`key` is 32 random bytes."""
+        self._key = key
         self._cipher = AESGCM(key)
 
     @classmethod
@@ -39,6 +41,10 @@ class SecretBox:
         if len(key) != KEY_BYTES:
             raise FailedPrecondition(f"{path} does not hold a master key: {KEY_BYTES} bytes in base64")
         return cls(key)
+
+    def derive(self, context: str) -> bytes:
+        """A key of 32 bytes for something else, the same on every host; it tells nothing of the master key."""
+        return hmac.digest(self._key, f"derive/{context}".encode(), "sha256")
 
     def seal(self, plain: bytes, context: str) -> bytes:
         """Encrypts; only `open` with the same context, such as the owner's id, gives it back."""

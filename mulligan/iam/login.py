@@ -19,6 +19,7 @@ from mulligan.iam.outbox import ACCOUNT, PROJECT, SESSION, TOKEN
 from mulligan.iam.parts import Parts, as_system, grants_now
 from mulligan.iam.sessions import PREFIX, RefreshToken
 from mulligan.ids import parse_id
+from mulligan.meta.model import slug_asked_for
 
 _REVOKE = "iam.token.revoke"
 
@@ -31,10 +32,11 @@ class LoginHandlers:
     async def login(self, request: pb.LoginRequest, caller: Caller) -> pb.LoginResponse:
         """Tokens for the right secret; LOGIN_REFUSED for everything else, after the same work."""
         parts = self.parts
-        account = await self._account_called(request.account)
-        project = await self._id_of("project", request.project) if request.project else ""
-        subject = parts.throttle.subject(account.id if account else "", request.account)
+        identifier, counted = await self._account_called(request.account)
+        project = await self._project_called(request.project) if request.project else ""
         async with parts.database.read() as connection:
+            account = await store.account_by_id(connection, identifier)
+            subject = parts.throttle.subject(account.id if account else counted, request.account)
             await parts.throttle.check(connection, subject)
         fits = len(request.secret) <= PASSWORD_CHARACTERS[1]
         stored = account.secret_hash if account and fits else None
@@ -97,22 +99,19 @@ class LoginHandlers:
 
     # Logging in
 
-    async def _account_called(self, text: str) -> Account | None:
-        identifier = await self._id_of("account", text)
-        if not identifier:
-            return None
-        async with self.parts.database.read() as connection:
-            return await store.account_by_id(connection, identifier)
+    async def _account_called(self, text: str) -> tuple[str, str]:
+        """The id that the text is or is the name of, and that of an account whose slug it only asks for, or "".
 
-    async def _id_of(self, kind: str, text: str) -> str:
-        """The UUID that the text is, or that it is the name of; a UUID of nothing when it is neither."""
-        try:
-            return str(UUID(text)) if len(text) == 36 else await self._resolve(kind, text)
-        except ValueError:
-            return await self._resolve(kind, text)
+        A failure counts for the second one when there is no first: spellings are told apart for nobody.
+        """
+        if identifier := _uuid(text):
+            return identifier, ""
+        exact, alike = await self.parts.names.resolve_many([(ACCOUNT, "", text), (ACCOUNT, "", slug_asked_for(text))])
+        return exact or _NOBODY, alike or ""
 
-    async def _resolve(self, kind: str, name: str) -> str:
-        return await self.parts.names.resolve(kind, "", name) or _NOBODY
+    async def _project_called(self, text: str) -> str:
+        """The id that the text is, or that it is the name of; one of nothing when it is neither."""
+        return _uuid(text) or await self.parts.names.resolve(PROJECT, "", text) or _NOBODY
 
     async def _admit(self, connection: AsyncConnection, proven: Account, project: str) -> Tokens | None:
         """Tokens for an account that has proven itself, or None if it may not act there."""
@@ -200,6 +199,14 @@ class LoginHandlers:
 
 # An id that no object has: what is not found takes the same way as what is.
 _NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+def _uuid(text: str) -> str:
+    """The text as an id; "" when it is none."""
+    try:
+        return str(UUID(text)) if len(text) == 36 else ""
+    except ValueError:
+        return ""
 
 
 def _project_denied(project: str, caller: Caller) -> Exception:

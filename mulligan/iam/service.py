@@ -144,6 +144,6 @@ def _parts(addresses: Addresses, etcd: EtcdClient, ownership: Ownership, clock: 
         sessions=Sessions(box, clock),
         outbox=Outbox(database, etcd, names, clock),
         outcomes=Outcomes(database, box, clock),
-        throttle=Throttle(clock),
+        throttle=Throttle(box.derive("iam.throttle"), clock),
         clock=clock,
     )

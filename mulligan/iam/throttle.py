@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from typing import Final
 
 from sqlalchemy import case, delete, select, update
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mulligan.clock import SECOND, Clock
 from mulligan.iam.errors import too_many_failures
 from mulligan.iam.tables import login_failures
+from mulligan.meta.model import slug_asked_for
 
 # So many may fail before the first delay: people mistype.
 FREE_FAILURES: Final = 5
@@ -25,13 +25,18 @@ FORGET_US: Final = 3600 * SECOND
 class Throttle:
     """Counts failures in a row in Postgres. While a delay lasts even the right secret is not looked at."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, pepper: bytes, clock: Clock) -> None:
+        """`pepper` is the same for every owner of the service: the delays of no account end with its process."""
+        self._pepper = pepper
         self._clock = clock
-        self._pepper = secrets.token_bytes(32)
 
     def subject(self, account: str, typed: str) -> str:
-        """Whom to count for: the account, or when there is none a hash of what was typed, which may be a secret."""
-        return account or hashlib.blake2b(typed.encode(), key=self._pepper, digest_size=16).hexdigest()
+        """Whom to count for: the account, or when there is none a hash of what was typed, which may be a secret.
+
+        Spellings that would have the same slug count as one, as they do for an account that there is.
+        """
+        alike = slug_asked_for(typed) or typed.casefold()
+        return account or hashlib.blake2b(alike.encode(), key=self._pepper, digest_size=16).hexdigest()
 
     async def check(self, connection: AsyncConnection, subject: str) -> None:
         """Raises ResourceExhausted (TOO_MANY_REQUESTS) while a delay lasts."""

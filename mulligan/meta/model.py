@@ -119,10 +119,15 @@ def is_slug(text: str) -> bool:
     return len(text) <= MAX_SLUG_CHARACTERS and _SLUG.fullmatch(text) is not None
 
 
-def slug_base(name: str, kind: str) -> str:
-    """The slug that the name asks for: lower case, accents dropped, every other character a dash."""
+def slug_asked_for(name: str) -> str:
+    """What of the name a slug can have: lower case, accents dropped, every other character a dash. May be empty."""
     plain = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:_MAX_SLUG_BASE].strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:_MAX_SLUG_BASE].strip("-")
+
+
+def slug_base(name: str, kind: str) -> str:
+    """The slug to try first: what the name asks for, with the kind before it when that is no slug."""
+    slug = slug_asked_for(name)
     if not slug or _is_uuid(slug):
         return f"{kind.replace('_', '-')}-{slug}".rstrip("-")
     return slug

@@ -30,6 +30,13 @@ def test_seals_the_same_secret_differently_each_time(key_file: Path) -> None:
     assert box.seal(b"calvin", "a") != box.seal(b"calvin", "a")
 
 
+def test_derives_the_same_key_for_the_same_purpose_everywhere(key_file: Path, tmp_path: Path) -> None:
+    box = SecretBox.from_file(key_file)
+    ensure_master_key(tmp_path / "other.key")
+    assert SecretBox.from_file(key_file).derive("a") == box.derive("a")
+    assert len({box.derive("a"), box.derive("b"), SecretBox.from_file(tmp_path / "other.key").derive("a")}) == 3
+
+
 def test_refuses_another_context_another_key_and_changed_bytes(key_file: Path, tmp_path: Path) -> None:
     box = SecretBox.from_file(key_file)
     sealed = box.seal(b"calvin", "provider/1")
