@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,24 @@ async def test_a_new_password_kills_tokens(bench: Bench) -> None:
     await bench.login(user, "another password")
     await bench.call("SetPassword", pb.SetPasswordRequest(account=user, new_password="a third password"), admin)
     await bench.login(user, "a third password")
+
+
+async def test_old_passwords_are_guessed_no_faster_than_at_login(bench: Bench) -> None:
+    """Side by side as well; the right one begins anew."""
+    admin = await bench.admin()
+    user = await bench.user(admin, ("reader", ""))
+    bench.clock.stop()
+
+    def change(token: str, old: str) -> Coroutine[Any, Any, Any]:
+        return bench.call("SetPassword", pb.SetPasswordRequest(old_password=old, new_password=PASSWORD), token)
+
+    token = (await bench.login(user)).access_token
+    reasons = await asyncio.gather(*(refused(change(token, "wrong")) for _ in range(12)))
+    assert sorted(reasons) == ["LOGIN_REFUSED"] * 5 + ["TOO_MANY_REQUESTS"] * 7
+    bench.clock.ahead_us = 2 * SECOND
+    await change(token, PASSWORD)
+    logins = [await refused(bench.login(user, "wrong")) for _ in range(6)]
+    assert logins == ["LOGIN_REFUSED"] * 5 + ["TOO_MANY_REQUESTS"]
 
 
 async def test_tenants_see_nothing_of_each_other(bench: Bench) -> None:
