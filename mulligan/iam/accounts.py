@@ -106,11 +106,15 @@ class AccountHandlers:
         identifier = parse_id(request.account, "account") if request.account else caller.account
         require_request_id(request.request_id)
         new_hash = await parts.passwords.hash(valid_password(request.new_password, "new_password"))
-        proven = identifier == caller.account and await self._prove(caller, request.old_password)
+        proven = await self._prove(caller, request.old_password) if identifier == caller.account else None
 
         async def act(connection: AsyncConnection) -> pb.SetPasswordResponse:
             account = await store.visible_account(connection, seen, identifier, lock=True)
             await self._require_settable(account, identifier, seen, proven)
+            if proven is not None:
+                # Again: guesses made side by side count as if made one after another.
+                await parts.throttle.check(connection, identifier)
+                await parts.throttle.succeeded(connection, identifier)
             await store.set_secret_hash(connection, identifier, new_hash)
             await end_account(parts, connection, identifier)
             return pb.SetPasswordResponse()
@@ -198,24 +202,29 @@ class AccountHandlers:
 
     # Passwords
 
-    async def _prove(self, caller: Caller, old_password: str) -> bool:
-        """Whether it is the caller's password, under the same delays as a login."""
+    async def _prove(self, caller: Caller, old_password: str) -> str | None:
+        """The stored hash if it is that of the caller's password, judged under the same delays as a login."""
         parts = self.parts
         async with parts.database.read() as connection:
             await parts.throttle.check(connection, caller.account)
             account = await store.account_by_id(connection, caller.account)
-        proven = await parts.passwords.verify(account.secret_hash if account else None, old_password)
-        if not proven:
-            async with parts.database.write() as connection:
-                await parts.throttle.failed(connection, caller.account)
-        return proven
+        stored = account.secret_hash if account else None
+        if await parts.passwords.verify(stored, old_password):
+            return stored
+        async with parts.database.write() as connection:
+            await parts.throttle.check(connection, caller.account)
+            await parts.throttle.failed(connection, caller.account)
+        return None
 
-    async def _require_settable(self, account: Account | None, identifier: str, caller: Caller, proven: bool) -> None:
+    async def _require_settable(
+        self, account: Account | None, identifier: str, caller: Caller, proven: str | None
+    ) -> None:
         if account is None:
             raise not_found("account", identifier)
         if not account.is_user:
             raise FailedPrecondition("the secret of an application credential never changes; make another one")
-        if identifier == caller.account and not proven:
+        # It may have been given another secret while that one was checked.
+        if identifier == caller.account and proven != account.secret_hash:
             raise login_refused()
         if identifier != caller.account and not caller.system:
             raise denied("set the password of another account", _UPDATE)
