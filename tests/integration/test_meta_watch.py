@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from mulligan.api.meta.v1.request_response_pb2 import WatchObjectsRequest, WatchObjectsResponse
+from mulligan.api.meta.v1.meta_pb2 import VISIBILITY_INTERNAL
+from mulligan.api.meta.v1.request_response_pb2 import DeleteRegionRequest, WatchObjectsRequest, WatchObjectsResponse
 from mulligan.caller import Caller, Grant
 from mulligan.errors import InvalidArgument
 from mulligan.ids import new_id
@@ -18,6 +19,7 @@ from mulligan.meta.names import NameStore
 from mulligan.meta.service import MetaService
 from mulligan.stores.etcd import EtcdClient
 from mulligan.stores.transactions import current_revision
+from tests.integration.meta_bench import make_region
 
 ADMIN = Caller(new_id(), "", (Grant("admin", True, ""),), system=True)
 
@@ -151,6 +153,29 @@ async def test_others_see_nothing_of_mine_not_even_that_it_goes(
         await stream.read(service, lambda: own.id in stream.known)
         told = {event.object.id for message in stream.messages for event in message.events}
         assert secret.id not in told
+
+
+async def test_a_tenant_hears_that_a_region_goes_and_what_was_in_it(
+    etcd: EtcdClient, names: NameStore, mine: Caller
+) -> None:
+    """From the actor that it listens to, and from one that began afterwards."""
+    stream = Stream(mine, kind="")
+    async with actor(etcd) as service:
+        region, hidden = await make_region(service), await make_region(service, visibility=VISIBILITY_INTERNAL)
+        provider = NamedObject("provider", region.id, "p", new_id(), region=region.id)
+        await names.register(provider)
+        await stream.read(service, lambda: stream.synced and {region.id, provider.id} <= stream.known.keys())
+        late = Stream(mine, kind="", after_revision=stream.revision)
+        late.known = dict(stream.known)
+        await names.remove(provider.id)
+        for each in (region, hidden):
+            await service.delete_region(DeleteRegionRequest(request_id=new_id(), id=each.id), ADMIN)
+        await stream.read(service, lambda: not {region.id, provider.id} & stream.known.keys())
+    async with actor(etcd) as service:
+        await late.read(service, lambda: not {region.id, provider.id} & late.known.keys())
+    told = {event.object.id for each in (stream, late) for message in each.messages for event in message.events}
+    assert late.resets == 0
+    assert hidden.id not in told
 
 
 async def test_a_stream_goes_on_at_another_actor(etcd: EtcdClient, names: NameStore, mine: Caller) -> None:
