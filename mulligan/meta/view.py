@@ -32,6 +32,10 @@ class MetaView:
         self._objects = WatchedPrefix(etcd, keys.META_OBJECTS)
         self._regions = WatchedPrefix(etcd, keys.META_REGIONS)
         self._tree: RegionTree | None = None
+        # The regions with those that are gone, for as long as `changes` tell of them: region -> revision.
+        self._with_gone: dict[str, bytes] = {}
+        self._gone: dict[str, int] = {}
+        self._tree_with_gone: RegionTree | None = None
         self._started = False
         self._looking_back = asyncio.Lock()
 
@@ -65,6 +69,14 @@ class MetaView:
         """What the caller may see, by the regions as they are now."""
         return Eyes(caller, self.tree)
 
+    def eyes_then(self, caller: Caller) -> Eyes:
+        """What the caller might see of what was deleted: regions count that are gone themselves."""
+        if not self._gone:
+            return self.eyes(caller)
+        if self._tree_with_gone is None:
+            self._tree_with_gone = RegionTree(self._with_gone)
+        return Eyes(caller, self._tree_with_gone)
+
     def object(self, object_id: str) -> NamedObject:
         """An object that is in the index."""
         return NamedObject.from_json(self._objects.items[object_id])
@@ -92,12 +104,16 @@ class MetaView:
                 return True
             try:
                 history = await self._history(revision, base)
+                regions = await read_prefix(self._etcd, keys.META_REGIONS, revision=revision)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                     return False
                 raise
             if self.changes.base == base:
                 self.changes.prepend(revision, history)
+                for region, record in regions.items():
+                    if region not in self._with_gone:
+                        self._note_gone(region, record.value, base)
             return revision >= self.changes.base
 
     async def _history(self, revision: int, stamp: int) -> list[Change]:
@@ -121,5 +137,16 @@ class MetaView:
         if self._started:
             self.changes.append(change)
 
-    def _region_changed(self, _: str, __: bytes | None) -> None:
-        self._tree = None
+    def _region_changed(self, region: str, record: bytes | None) -> None:
+        self._tree = self._tree_with_gone = None
+        if record is not None:
+            self._with_gone[region] = record
+            self._gone.pop(region, None)
+        elif region in self._with_gone:
+            self._note_gone(region, self._with_gone[region], self._regions.revision)
+
+    def _note_gone(self, region: str, record: bytes, revision: int) -> None:
+        self._with_gone[region], self._gone[region] = record, revision
+        for each in [each for each, at in self._gone.items() if at <= self.changes.base]:
+            del self._with_gone[each], self._gone[each]
+        self._tree_with_gone = None

@@ -13,7 +13,6 @@ from mulligan.caller import Caller
 from mulligan.dispatch import Page
 from mulligan.errors import InvalidArgument
 from mulligan.meta.index import Change
-from mulligan.meta.policy import Eyes
 from mulligan.meta.view import MetaView
 from mulligan.stores.etcd import EtcdClient
 from mulligan.stores.transactions import current_revision
@@ -111,18 +110,19 @@ class ObjectWatch:
         if len(changes) > _CHANGES:  # never in the middle of a revision: that is what a client resumes at
             reached = changes[_CHANGES].revision
             changes = [each for each in changes if each.revision <= reached]
-        eyes = self._view.eyes(caller)
-        events = list(self._events(changes, request.kind, eyes))
+        events = list(self._events(changes, request.kind, caller))
         return Page(_messages(events, reached), Position(reached).to_cursor())
 
-    def _events(self, changes: Sequence[Change], kind: str, eyes: Eyes) -> Iterator[ObjectEvent]:
+    def _events(self, changes: Sequence[Change], kind: str, caller: Caller) -> Iterator[ObjectEvent]:
+        now, then = self._view.eyes(caller), self._view.eyes_then(caller)
         for change in changes:
             facets = change.deleted or self._view.index.get(change.id)
-            if facets is None or kind not in ("", facets.kind) or not eyes.sees(change.id, facets):
+            if facets is None or kind not in ("", facets.kind):
                 continue
             if change.deleted:
-                yield ObjectEvent(object=Object(id=change.id, kind=facets.kind), deleted=True)
-            else:
+                if then.sees(change.id, facets):
+                    yield ObjectEvent(object=Object(id=change.id, kind=facets.kind), deleted=True)
+            elif now.sees(change.id, facets):
                 yield ObjectEvent(object=self._view.object(change.id).to_message())
 
 
