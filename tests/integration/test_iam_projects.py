@@ -159,6 +159,22 @@ async def test_the_largest_token_fits_into_headers(bench: Bench) -> None:
     assert len((await bench.login(user, project=project)).access_token) < 7_500
 
 
+async def test_no_token_of_a_credential_is_larger(bench: Bench) -> None:
+    admin = await bench.admin()
+    project, user = await bench.project(admin), await bench.user(admin)
+    for where in ("", project):
+        for _ in range(MAX_ROLES):
+            await bench.assign(admin, user, "admin", where, await region(bench.etcd))
+    token = (await bench.login(user, project=project)).access_token
+    robot = await bench.credential(token, "admin", "operator", "member", "reader")
+    held = await bench.login(robot.account.id, robot.secret)
+    assert len(held.access_token) < 7_500
+    assert {grant.role for grant in bench.caller(held.access_token).grants} == {"admin"}
+    assert await refused(bench.credential(token, "operator", "member")) == "QUOTA_EXCEEDED"
+    place = bench.caller(token).grants[0].region
+    await bench.credential(token, "operator", "member", region=place)
+
+
 async def test_an_admin_of_a_region_cannot_make_itself_admin_of_all(bench: Bench) -> None:
     admin = await bench.admin()
     place = await region(bench.etcd)
