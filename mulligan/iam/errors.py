@@ -32,6 +32,15 @@ def too_many_failures(wait_us: int) -> ResourceExhausted:
     )
 
 
+def too_many_grants(count: int, most: int) -> ResourceExhausted:
+    """A token would not fit into the headers of a request."""
+    return ResourceExhausted(
+        f"the application credential has {count} roles, counted in each region of its maker; a token holds {most}. "
+        "Make one with fewer roles, or for one region",
+        reason="QUOTA_EXCEEDED",
+    )
+
+
 def refresh_refused(reason: str) -> Unauthenticated:
     """For a refresh token; `reason` is TOKEN_MALFORMED, TOKEN_FORGED, TOKEN_EXPIRED or TOKEN_REVOKED."""
     return Unauthenticated("the refresh token is not accepted; log in again", reason=reason)

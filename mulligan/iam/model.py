@@ -15,6 +15,9 @@ from mulligan.iam.policy import ROLES, includes
 USER: Final = iam_pb2.ACCOUNT_TYPE_USER
 APPLICATION_CREDENTIAL: Final = iam_pb2.ACCOUNT_TYPE_APPLICATION_CREDENTIAL
 
+# A token has to fit into the 8 KiB of a request's headers.
+MAX_GRANTS: Final = 96
+
 PASSWORD_CHARACTERS: Final = (12, 1024)
 
 
@@ -112,6 +115,18 @@ def narrowed(wanted: Iterable[Grant], held: Sequence[Grant], trees: Trees) -> tu
             if region is not None and includes(have.role, want.role):
                 found.add(Grant(want.role, False, region))
     return tuple(sorted(found, key=lambda grant: (grant.role, grant.region)))
+
+
+def condensed(grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """The same rights in fewer project grants: without a role that another one in the same region includes."""
+    widest: dict[str, list[Grant]] = {}
+    for grant in sorted(grants, key=lambda each: len(ROLES[each.role]), reverse=True):
+        there = widest.setdefault(grant.region, [])
+        if not any(includes(each.role, grant.role) for each in there):
+            there.append(grant)
+    return tuple(
+        sorted((each for there in widest.values() for each in there), key=lambda each: (each.role, each.region))
+    )
 
 
 def _shared_region(first: str, second: str, trees: Trees) -> str | None:

@@ -11,8 +11,9 @@ from mulligan.caller import Caller, Grant
 from mulligan.clock import Clock
 from mulligan.iam import store
 from mulligan.iam.database import Database
+from mulligan.iam.errors import too_many_grants
 from mulligan.iam.keys import SigningKeys
-from mulligan.iam.model import Account, narrowed
+from mulligan.iam.model import MAX_GRANTS, Account, condensed, narrowed
 from mulligan.iam.outbox import Outbox
 from mulligan.iam.outcomes import Outcomes
 from mulligan.iam.passwords import Passwords
@@ -59,13 +60,19 @@ async def grants_now(parts: Parts, connection: AsyncConnection, account: Account
     if project != account.project or owner is None or not owner.usable(parts.clock()):
         return ()
     fixed = await store.grants_of_credential(connection, account.id)
-    return await handed_on(parts, fixed, await _grants_of_user(connection, owner.id, project))
+    return condensed(await handed_on(parts, fixed, await _grants_of_user(connection, owner.id, project)))
 
 
 async def handed_on(parts: Parts, wanted: Sequence[Grant], held: Sequence[Grant]) -> tuple[Grant, ...]:
-    """What of `wanted` somebody who holds `held` may hand on; see `narrowed`."""
+    """What of `wanted` somebody who holds `held` may hand on; see `narrowed`.
+
+    Raises ResourceExhausted (QUOTA_EXCEEDED) when no token can carry it.
+    """
     tree = await parts.regions.tree(grant.region for grant in (*wanted, *held))
-    return narrowed(wanted, held, tree)
+    grants = narrowed(wanted, held, tree)
+    if (count := len(condensed(grants))) > MAX_GRANTS:
+        raise too_many_grants(count, MAX_GRANTS)
+    return grants
 
 
 async def _grants_of_user(connection: AsyncConnection, account: str, project: str) -> tuple[Grant, ...]:

@@ -13,7 +13,7 @@ from mulligan.iam import store
 from mulligan.iam.accounts import next_page, page_after, require_administrator
 from mulligan.iam.errors import in_use, not_found
 from mulligan.iam.login import end_project
-from mulligan.iam.model import Account, Assignment, project_message, valid_role
+from mulligan.iam.model import MAX_GRANTS, Account, Assignment, project_message, valid_role
 from mulligan.iam.named import ensure_name, named
 from mulligan.iam.outbox import ACCOUNT
 from mulligan.iam.parts import Parts
@@ -22,8 +22,8 @@ from mulligan.meta.model import PROJECT as PROJECT_KIND
 from mulligan.meta.model import check_name
 from mulligan.requests import derived_id, page_size, require_request_id
 
-# A token carries the roles of one project and of the system, and has to fit into the 8 KiB of a request's headers.
-MAX_ROLES: Final = 48
+# A token carries the roles of one project and of the system.
+MAX_ROLES: Final = MAX_GRANTS // 2
 
 
 class ProjectHandlers:

@@ -10,7 +10,7 @@ from mulligan.caller import Grant
 from mulligan.clock import SECOND
 from mulligan.errors import MulliganError
 from mulligan.iam import throttle
-from mulligan.iam.model import narrowed, valid_password, valid_role
+from mulligan.iam.model import condensed, narrowed, valid_password, valid_role
 from mulligan.iam.policy import ROLES, SCOPE_PROJECT, permits
 from mulligan.iam.sessions import RefreshToken
 from mulligan.ids import new_id
@@ -45,6 +45,15 @@ def test_what_is_handed_on_is_held_and_wanted(wanted: list[Grant], held: list[Gr
 def test_handing_on_twice_yields_no_more(wanted: list[Grant], held: list[Grant]) -> None:
     once = narrowed(wanted, held, TREE)
     assert narrowed(once, held, TREE) == once
+
+
+@given(GRANTS, GRANTS, st.sampled_from([*REGIONS]))
+def test_fewer_grants_carry_the_same_rights(wanted: list[Grant], held: list[Grant], region: str) -> None:
+    handed = narrowed(wanted, held, TREE)
+    fewer = condensed(handed)
+    assert len(fewer) <= len(handed)
+    for permission in sorted(ROLES["admin"]):
+        assert allowed(list(fewer), permission, region) == allowed(list(handed), permission, region)
 
 
 @pytest.mark.parametrize(
