@@ -119,6 +119,25 @@ async def test_a_credential_stays_within_the_regions_of_its_maker(bench: Bench) 
     assert bench.caller(token).grants == (Grant("reader", False, inner),)
 
 
+async def test_who_is_bound_to_a_region_deletes_its_own_credentials_only(bench: Bench) -> None:
+    admin = await bench.admin()
+    project, place = await bench.project(admin), await region(bench.etcd)
+    bound = await bench.user(admin)
+    await bench.assign(admin, bound, "member", project, place)
+    free = await bench.user(admin, ("member", project))
+    tokens = {each: (await bench.login(each)).access_token for each in (bound, free)}
+
+    async def made_by(owner: str) -> str:
+        return str((await bench.credential(tokens[owner], "member")).account.id)
+
+    def delete(credential: str, caller: str) -> Coroutine[Any, Any, Any]:
+        return bench.call("DeleteAccount", pb.DeleteAccountRequest(id=credential), tokens[caller])
+
+    assert await refused(delete(await made_by(free), bound)) == "PERMISSION_DENIED"
+    await delete(await made_by(bound), bound)
+    await delete(await made_by(bound), free)
+
+
 async def test_a_credential_ends_when_it_expires(bench: Bench) -> None:
     admin = await bench.admin()
     project = await bench.project(admin)
