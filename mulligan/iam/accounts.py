@@ -16,11 +16,12 @@ from mulligan.iam.model import APPLICATION_CREDENTIAL, USER, Account, valid_pass
 from mulligan.iam.named import ensure_name, named
 from mulligan.iam.parts import Parts, as_system, handed_on
 from mulligan.iam.passwords import new_secret
+from mulligan.iam.policy import SCOPE_PROJECT, permits
 from mulligan.ids import parse_id
 from mulligan.meta.model import check_name
 from mulligan.requests import decode_page_token, derived_id, encode_page_token, page_size, require_request_id
 
-_UPDATE = "iam.account.update"
+_UPDATE, _DELETE = "iam.account.update", "iam.account.delete"
 
 
 class AccountHandlers:
@@ -154,8 +155,7 @@ class AccountHandlers:
             account = await store.visible_account(connection, caller, identifier, lock=True)
             if account is None:
                 raise not_found("account", identifier)
-            of_project = not account.is_user and account.project == caller.project
-            if not of_project and not as_system(caller, _UPDATE).system:
+            if not _is_own(account, caller) and not as_system(caller, _UPDATE).system:
                 raise denied("delete this account", _UPDATE)
             doomed = [*await store.credentials_of(connection, identifier), identifier]
             for each in doomed:
@@ -228,6 +228,13 @@ class AccountHandlers:
             raise login_refused()
         if identifier != caller.account and not caller.system:
             raise denied("set the password of another account", _UPDATE)
+
+
+def _is_own(account: Account, caller: Caller) -> bool:
+    """Whether it is a credential that the caller made, or of its project if its role there counts in every region."""
+    if account.is_user or account.project != caller.project:
+        return False
+    return account.owner == caller.account or not permits(caller.grants, _DELETE, SCOPE_PROJECT, caller.project).regions
 
 
 async def require_administrator(connection: AsyncConnection, changed: Account) -> None:

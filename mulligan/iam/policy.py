@@ -60,7 +60,8 @@ _USE: Final = frozenset(
     }
 )
 
-# Application credentials of one's own project; whom else one may delete, the IAM service asks for beyond this.
+# Application credentials of one's own project; who is bound to a region deletes only those that it made. Whom else one
+# may delete, the IAM service asks for beyond this.
 _DELEGATE: Final = frozenset({"iam.account.delete", "iam.credential.create"})
 
 # What running the machines and the services takes.
