@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from mulligan.api.iam.v1 import request_response_pb2 as pb
+from mulligan.clock import SECOND
+from mulligan.iam.outcomes import KEEP_US
 from mulligan.iam.policy import ROLES
 from mulligan.iam.projects import MAX_ROLES
 from mulligan.ids import new_id
@@ -66,6 +69,23 @@ async def test_repeated_requests_get_the_first_outcome(bench: Bench) -> None:
         assert await refused(bench.call(method, renewed, token)) == "NAME_TAKEN"
     secret = (await bench.call("CreateApplicationCredential", robot, maker)).secret
     await bench.login(robot.name, secret)
+
+
+async def test_what_is_repeated_after_its_outcome_was_forgotten_is_there_already(bench: Bench) -> None:
+    admin = await bench.admin()
+    project, user = await bench.project(admin), await bench.user(admin)
+    requests: list[tuple[str, Message]] = [
+        ("CreateUser", pb.CreateUserRequest(name=unique("user"), password=PASSWORD)),
+        ("CreateProject", pb.CreateProjectRequest(name=unique("project"))),
+        ("CreateAssignment", pb.CreateAssignmentRequest(account=user, role="member", project=project)),
+    ]
+    for method, request in requests:
+        await bench.call(method, request, admin)
+    bench.clock.ahead_us = KEEP_US + SECOND
+    await bench.service.maintain_once()
+    admin = await bench.admin()
+    reasons = [await refused(bench.call(method, request, admin)) for method, request in requests]
+    assert reasons == ["ALREADY_EXISTS"] * 3
 
 
 async def test_the_same_request_id_of_another_account_is_another_request(bench: Bench) -> None:
