@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mulligan.errors import (
     Aborted,
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -49,6 +50,14 @@ def refresh_refused(reason: str) -> Unauthenticated:
 def not_found(noun: str, identifier: str) -> NotFound:
     """It is not there, or not for this caller."""
     return NotFound(f"there is no {noun} {identifier} that you may see", metadata={noun: identifier})
+
+
+def made_before(noun: str, identifier: str) -> AlreadyExists:
+    """The request_id is that of a request which made it, and whose outcome is not kept any more."""
+    return AlreadyExists(
+        f"this request_id made the {noun} {identifier} long ago; send a new UUID with each new request",
+        metadata={noun: identifier},
+    )
 
 
 def denied(action: str, permission: str) -> PermissionDenied:

@@ -9,21 +9,23 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    Table,
     and_,
     delete,
     exists,
     false,
     func,
-    insert,
     or_,
     select,
     true,
     union_all,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mulligan.caller import Caller, Grant
+from mulligan.iam.errors import made_before
 from mulligan.iam.model import APPLICATION_CREDENTIAL, USER, Account, Assignment
 from mulligan.iam.tables import accounts, assignments, credential_grants, projects
 
@@ -63,7 +65,7 @@ def _assignment(row: Row[Any]) -> Assignment:
 
 
 async def insert_account(connection: AsyncConnection, account: Account) -> None:
-    """A new account."""
+    """A new account; raises AlreadyExists."""
     values = {
         "id": account.id,
         "type": account.type,
@@ -74,7 +76,7 @@ async def insert_account(connection: AsyncConnection, account: Account) -> None:
         "owner": account.owner or None,
         "expire_us": account.expire_us,
     }
-    await connection.execute(insert(accounts).values(values))
+    await _insert_new(connection, accounts, "account", values)
 
 
 async def account_by_id(connection: AsyncConnection, identifier: str) -> Account | None:
@@ -173,8 +175,8 @@ async def grants_of_credential(connection: AsyncConnection, account: str) -> lis
 
 
 async def insert_project(connection: AsyncConnection, identifier: str, create_us: int) -> None:
-    """A new project."""
-    await connection.execute(insert(projects).values(id=identifier, create_us=create_us))
+    """A new project; raises AlreadyExists."""
+    await _insert_new(connection, projects, "project", {"id": identifier, "create_us": create_us})
 
 
 async def visible_project(connection: AsyncConnection, caller: Caller, identifier: str) -> int | None:
@@ -223,7 +225,7 @@ async def known_ids(connection: AsyncConnection, ids: Iterable[str]) -> set[str]
 
 
 async def insert_assignment(connection: AsyncConnection, assignment: Assignment) -> None:
-    """A new assignment."""
+    """A new assignment; raises AlreadyExists."""
     values = {
         "id": assignment.id,
         "account": assignment.account,
@@ -232,7 +234,7 @@ async def insert_assignment(connection: AsyncConnection, assignment: Assignment)
         "region": assignment.region or None,
         "create_us": assignment.create_us,
     }
-    await connection.execute(insert(assignments).values(values))
+    await _insert_new(connection, assignments, "assignment", values)
 
 
 async def assignments_of(connection: AsyncConnection, account: str) -> list[Assignment]:
@@ -264,6 +266,13 @@ async def delete_assignment(connection: AsyncConnection, identifier: str) -> boo
     """Deletes an assignment; False when somebody else did meanwhile."""
     query = delete(assignments).where(assignments.c.id == identifier).returning(assignments.c.id)
     return (await connection.execute(query)).first() is not None
+
+
+async def _insert_new(connection: AsyncConnection, table: Table, noun: str, values: dict[str, Any]) -> None:
+    """A row whose id comes from its request; AlreadyExists when that made one so long ago that it is forgotten."""
+    query = insert(table).values(values).on_conflict_do_nothing(index_elements=["id"]).returning(table.c.id)
+    if (await connection.execute(query)).first() is None:
+        raise made_before(noun, values["id"])
 
 
 def _page(query: Select[Any], column: ColumnElement[str], after: str, limit: int) -> Select[Any]:
