@@ -88,7 +88,7 @@ async def test_a_wrong_password_fails_and_the_right_one_makes_the_same_machine(w
     done = await bench.ended(begun.operation.id)
     assert (done.error.reason, done.error.step) == ("BMC_REFUSED_CREDENTIALS", "read-power")
     assert done.error.message == (
-        f"BMC 127.0.0.1:{park.bmcs[0].port} refused the password of user admin; register it again with the right one"
+        f"BMC 127.0.0.1:{park.bmcs[0].port} refused the password; register it again with the right credentials"
     )
     failed = await bench.machine(begun.machine.id)
     assert failed.state == FAILED

@@ -97,7 +97,7 @@ async def test_a_wrong_password_is_told_apart(park: Park, worker: WorkerProcess)
     refused = await failure(driver, replace(bmc, password=b"another"))
     assert (refused.reason, refused.retryable) == ("BMC_REFUSED_CREDENTIALS", False)
     assert refused.message == (
-        f"BMC 127.0.0.1:{bmc.port} refused the password of user admin; register it again with the right one"
+        f"BMC 127.0.0.1:{bmc.port} refused the password; register it again with the right credentials"
     )
     assert (await failure(driver, replace(bmc, username="nobody"))).reason == "BMC_REFUSED_CREDENTIALS"
     # The same BMC with the right password, and when it was changed behind our back.

@@ -42,7 +42,7 @@ def test_meaning(error: Exception, kind: FailureKind) -> None:
             Failure(FailureKind.CREDENTIALS),
             "BMC_REFUSED_CREDENTIALS",
             False,
-            "BMC 10.1.2.3:623 refused the password of user admin; register it again with the right one",
+            "BMC 10.1.2.3:623 refused the password; register it again with the right credentials",
         ),
         (Failure(FailureKind.PRIVILEGE), "BMC_REFUSED_CREDENTIALS", False, "too little privilege"),
         (Failure(FailureKind.UNREACHABLE), "BMC_UNREACHABLE", True, "does not answer"),

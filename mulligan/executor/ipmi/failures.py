@@ -97,12 +97,12 @@ def explain(bmc: BmcTarget, doing: str, failure: Failure) -> BmcFailure:
     who = f"BMC {bmc.address}"
     match failure.kind:
         case FailureKind.CREDENTIALS:
-            advice = "register it again with the right one"
-            message = f"{who} refused the password of user {bmc.username}; {advice}"
+            advice = "register it again with the right credentials"
+            message = f"{who} refused the password; {advice}"
             return BmcFailure("BMC_REFUSED_CREDENTIALS", message, retryable=False)
         case FailureKind.PRIVILEGE:
             advice = f"give it the operator privilege on the BMC, so that it may {doing}"
-            message = f"{who} gives user {bmc.username} too little privilege; {advice}"
+            message = f"{who} gives its user too little privilege; {advice}"
             return BmcFailure("BMC_REFUSED_CREDENTIALS", message, retryable=False)
         case FailureKind.UNKNOWN_HOST:
             message = f"the host name {bmc.host} of a BMC does not resolve; mend DNS or register the BMC by its address"
