@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from mulligan.api.options.v1 import options_pb2
 from mulligan.caller import Caller, Grant
 from mulligan.errors import FailedPrecondition, NotFound
+from mulligan.iam.policy import permits
 from mulligan.meta.regions import RegionTree
 from mulligan.resource.planner import Scope
 from mulligan.resource.spec import canonical_id
@@ -67,6 +69,19 @@ class Regions:
         self._check_shard(region, [region])
         return region
 
+    def reaches(self, regions: Collection[str], named: str, caller: Caller) -> bool:
+        """Whether a request that names `named` (empty: none) may touch what lies in all of these regions.
+
+        They have to be in the tree below it and in those that the caller's grants are bound to. Our own services
+        find things by their ids alone. Raises as `scope` does.
+        """
+        if caller.system and not caller.account:
+            return True
+        if named and not self.scope(named, caller).regions.issuperset(regions):
+            return False
+        bounds = _bounds(caller)
+        return not bounds or all(any(self.tree.is_within(each, bound) for bound in bounds) for each in regions)
+
     def mine(self) -> list[str]:
         """Ids of the regions that the shard owns."""
         return self.tree.regions_of(self._shard)
@@ -101,6 +116,13 @@ class Regions:
         self._tree = None
         self._scopes.clear()
         self._interned.clear()
+
+
+def _bounds(caller: Caller) -> tuple[str, ...]:
+    """Regions that the grants which let the request in are bound to; none: they are not."""
+    scope = options_pb2.SCOPE_SYSTEM if caller.system else options_pb2.SCOPE_PROJECT
+    counting = [grant for grant in caller.grants if grant.system == caller.system]
+    return permits(counting, caller.permission, scope, caller.project).regions
 
 
 def region_not_found(region: str) -> NotFound:

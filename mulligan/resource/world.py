@@ -104,10 +104,7 @@ class World:
         """Raises NotFound."""
         found = self.groups.get(identifier)
         if found is None:
-            raise NotFound(
-                f"there is no provider group {identifier}; ListProviderGroups tells which there are",
-                metadata={"provider_group": identifier},
-            )
+            raise group_not_found(identifier)
         return found
 
     def profile(self, provider_type: str, capabilities: frozenset[str], inventories: tuple[Inventory, ...]) -> Profile:
@@ -181,6 +178,14 @@ def provider_not_found(identifier: str) -> NotFound:
     """There is no such provider, or the caller may not know of it."""
     return NotFound(
         f"there is no provider {identifier}; ListProviders tells which there are", metadata={"provider": identifier}
+    )
+
+
+def group_not_found(identifier: str) -> NotFound:
+    """There is no such provider group, or the caller may not know of it."""
+    return NotFound(
+        f"there is no provider group {identifier}; ListProviderGroups tells which there are",
+        metadata={"provider_group": identifier},
     )
 
 

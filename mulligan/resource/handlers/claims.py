@@ -24,6 +24,7 @@ from mulligan.resource.planner import Placement, Scope, named
 from mulligan.resource.spec import Request, canonical_id
 from mulligan.resource.window import parse_window
 from mulligan.resource.wire import claim_message
+from mulligan.resource.world import World
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class ClaimHandlers:
 
     async def get_claim(self, request: messages.GetClaimRequest, caller: Caller) -> messages.GetClaimResponse:
         """One claim."""
-        claim = await self._visible(request.id, caller)
+        claim = await self._visible(request, caller)
         return messages.GetClaimResponse(claim=claim_message(claim, self._core.clock()))
 
     async def list_claims(self, request: messages.ListClaimsRequest, caller: Caller) -> messages.ListClaimsResponse:
@@ -104,7 +105,7 @@ class ClaimHandlers:
     async def release_claim(self, request: messages.ReleaseClaimRequest, caller: Caller) -> Answer:
         """Gives a claim back; one that is over or was given back is left as it is."""
         key = request_key(caller, request.request_id)
-        return await self._core.once(key, request_digest(request), partial(self._release, request.id, caller))
+        return await self._core.once(key, request_digest(request), partial(self._release, request, caller))
 
     # Making a claim.
 
@@ -220,11 +221,13 @@ class ClaimHandlers:
 
     # Giving one back.
 
-    async def _release(self, identifier: str, caller: Caller, key: RequestKey, digest: bytes) -> bytes:
-        claim = await self._visible(identifier, caller)
+    async def _release(
+        self, request: messages.ReleaseClaimRequest, caller: Caller, key: RequestKey, digest: bytes
+    ) -> bytes:
+        claim = await self._visible(request, caller)
         while (other := self._releasing.get(claim.id)) is not None:
             await asyncio.wait([other])
-            claim = await self._visible(identifier, caller)
+            claim = await self._visible(request, caller)
         memory = self._core.memory
         now = self._core.world.now
         if claim.released or claim.release_us <= now:
@@ -254,15 +257,25 @@ class ClaimHandlers:
         finally:
             del self._releasing[claim.id]
 
-    async def _visible(self, identifier: str, caller: Caller) -> Claim:
-        """Raises NotFound for a claim that is not there or is somebody else's."""
-        identifier = canonical_id(identifier, "id")
+    async def _visible(self, request: messages.GetClaimRequest | messages.ReleaseClaimRequest, caller: Caller) -> Claim:
+        """Raises NotFound for a claim that is not there, is somebody else's, or lies where the request cannot reach."""
+        identifier, regions = canonical_id(request.id, "id"), self._core.regions
         claim = await self._core.store.claim(identifier)
-        if claim is None or (claim.project != caller.project and not caller.system):
+        if (
+            claim is None
+            or (claim.project != caller.project and not caller.system)
+            or not regions.reaches(_places(self._core.world, claim), request.region, caller)
+        ):
             raise NotFound(
                 f"there is no claim {identifier}; ListClaims tells which there are", metadata={"claim": identifier}
             )
         return claim
+
+
+def _places(world: World, claim: Claim) -> set[str]:
+    """Where the claim is: the regions of its providers. Of one that is gone, the claim's own speaks."""
+    providers = [world.providers.get(each.provider) for each in claim.allocations]
+    return {each.region if each else claim.region for each in providers}
 
 
 def _free(memory: Memory, claim: Claim) -> None:

@@ -18,6 +18,7 @@ from mulligan.resource.spec import canonical_id
 from mulligan.resource.structure import delete_group, insert_group
 from mulligan.resource.vocabulary import Vocabulary
 from mulligan.resource.wire import group_message
+from mulligan.resource.world import group_not_found
 
 
 class GroupHandlers:
@@ -69,10 +70,12 @@ class GroupHandlers:
         identifier = canonical_id(request.id, "id")
 
         async def delete(key: RequestKey, record: Recorder) -> messages.DeleteProviderGroupResponse:
-            world = self._core.world
+            core, world = self._core, self._core.world
 
             async def store(connection: Any) -> messages.DeleteProviderGroupResponse:
                 group = world.group(identifier)
+                if not core.regions.reaches([group.region], request.region, caller):
+                    raise group_not_found(identifier)
                 if group.members:
                     raise FailedPrecondition(
                         f"provider group {identifier} has {group.members} members; delete those first",
@@ -84,7 +87,7 @@ class GroupHandlers:
                 await record(connection, response)
                 return response
 
-            return await self._core.memory.writer.exclusive(store, lambda _: world.remove_group(identifier))
+            return await core.memory.writer.exclusive(store, lambda _: world.remove_group(identifier))
 
         answer = await self._core.mutate(request, caller, delete)
         # Also when it was deleted by an earlier attempt, which may have ended before this.

@@ -65,7 +65,7 @@ class ProviderHandlers:
 
     async def get_provider(self, request: messages.GetProviderRequest, caller: Caller) -> messages.GetProviderResponse:
         """One provider, with what the caller may know to be in use of it."""
-        provider = self._visible(request.id, caller)
+        provider = self._visible(request.id, request.region, caller)
         used = await self._used([provider], caller)
         return messages.GetProviderResponse(provider=provider_message(provider, used[provider.id]))
 
@@ -98,7 +98,7 @@ class ProviderHandlers:
 
         async def replace(key: RequestKey, record: Recorder) -> messages.SetInventoryResponse:
             core, world = self._core, self._core.world
-            provider = self._visible(request.id, caller)
+            provider = self._visible(request.id, request.region, caller)
             inventories = known_inventories(world, request.inventories, "inventories")
 
             async def store(connection: Any) -> messages.SetInventoryResponse:
@@ -126,7 +126,7 @@ class ProviderHandlers:
 
         async def change(key: RequestKey, record: Recorder) -> messages.SetProviderStateResponse:
             core, world = self._core, self._core.world
-            provider = self._visible(request.id, caller)
+            provider = self._visible(request.id, request.region, caller)
             state, reason = request.state, _checked_reason(request.reason)
             if state == 0 or state not in provider_pb2.ProviderState.values():
                 raise InvalidArgument("state must be ACTIVE, MAINTENANCE or QUARANTINED", field="state")
@@ -158,7 +158,7 @@ class ProviderHandlers:
 
         async def delete(key: RequestKey, record: Recorder) -> messages.DeleteProviderResponse:
             world = self._core.world
-            provider = self._visible(identifier, caller)
+            provider = self._visible(identifier, request.region, caller)
 
             async def store(connection: Any) -> messages.DeleteProviderResponse:
                 _check_present(world, provider)
@@ -181,10 +181,11 @@ class ProviderHandlers:
         await self._core.names.remove(identifier)
         return answer
 
-    def _visible(self, identifier: str, caller: Caller) -> Provider:
-        """Raises NotFound for a provider that is not there or in a region that the caller may not see."""
+    def _visible(self, identifier: str, region: str, caller: Caller) -> Provider:
+        """Raises NotFound for a provider that is not there or in a region that the request does not reach."""
         provider = self._core.world.provider(canonical_id(identifier, "id"))
-        if not self._core.regions.tree.is_visible(provider.region, caller):
+        regions, home = self._core.regions, provider.region
+        if not (regions.tree.is_visible(home, caller) and regions.reaches([home], region, caller)):
             raise provider_not_found(provider.id)
         return provider
 
