@@ -32,8 +32,10 @@ def claim_message(claim: Claim, now: int) -> claim_pb2.Claim:
     )
 
 
-def provider_message(provider: Provider, used: Mapping[str, int]) -> provider_pb2.Provider:
-    """A provider; `used` is what its reader may know to be in use."""
+def provider_message(
+    provider: Provider, used: Mapping[str, int], *, for_operators: bool = False
+) -> provider_pb2.Provider:
+    """A provider; `used` is what its reader may know to be in use. Why it is in its state, operators alone may know."""
     profile = provider.profile
     return provider_pb2.Provider(
         id=provider.id,
@@ -45,7 +47,7 @@ def provider_message(provider: Provider, used: Mapping[str, int]) -> provider_pb
             inventories=[inventory_message(each) for each in profile.inventories],
         ),
         state=provider.state,  # type: ignore[arg-type]  # an enum is an int here
-        state_reason=provider.state_reason,
+        state_reason=provider.state_reason if for_operators else "",
         state_since=to_timestamp(provider.state_since_us),
         used=used,
         etag=str(provider.generation),

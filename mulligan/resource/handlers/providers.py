@@ -54,7 +54,8 @@ class ProviderHandlers:
                 async def store(connection: Any) -> tuple[Provider, messages.CreateProviderResponse]:
                     provider = ConfigParser(world).provider(identifier, region, request.config, core.clock())
                     await insert_providers(connection, core.store.shard, [provider])
-                    response = messages.CreateProviderResponse(provider=provider_message(provider, provider.used()))
+                    message = provider_message(provider, provider.used(), for_operators=True)
+                    response = messages.CreateProviderResponse(provider=message)
                     await record(connection, response)
                     return provider, response
 
@@ -67,7 +68,8 @@ class ProviderHandlers:
         """One provider, with what the caller may know to be in use of it."""
         provider = self._visible(request.id, request.region, caller)
         used = await self._used([provider], caller)
-        return messages.GetProviderResponse(provider=provider_message(provider, used[provider.id]))
+        message = provider_message(provider, used[provider.id], for_operators=caller.system)
+        return messages.GetProviderResponse(provider=message)
 
     async def list_providers(
         self, request: messages.ListProvidersRequest, caller: Caller
@@ -89,7 +91,7 @@ class ProviderHandlers:
         page = found[:size]
         used = await self._used(page, caller)
         return messages.ListProvidersResponse(
-            providers=[provider_message(each, used[each.id]) for each in page],
+            providers=[provider_message(each, used[each.id], for_operators=caller.system) for each in page],
             next_page_token=encode_page_token({"after": page[-1].id}) if len(found) > size else "",
         )
 
@@ -136,7 +138,7 @@ class ProviderHandlers:
                 _check_present(world, provider)
                 _check_etag(provider, request.etag)
                 await update_state(connection, provider, state, reason, now)
-                message = provider_message(provider, provider.used())
+                message = provider_message(provider, provider.used(), for_operators=True)
                 message.state, message.state_reason = state, reason
                 message.state_since.FromMicroseconds(now)
                 message.etag = str(provider.generation + 1)
@@ -227,8 +229,9 @@ def _capacities(inventories: Iterable[Inventory]) -> dict[str, int]:
 
 def _restocked(provider: Provider, inventories: Sequence[Inventory]) -> provider_pb2.Provider:
     """The provider as it will be with another inventory."""
-    used = provider.used()
-    message = provider_message(provider, {each.resource_type: used.get(each.resource_type, 0) for each in inventories})
+    before = provider.used()
+    used = {each.resource_type: before.get(each.resource_type, 0) for each in inventories}
+    message = provider_message(provider, used, for_operators=True)
     del message.config.inventories[:]
     message.config.inventories.extend(inventory_message(each) for each in inventories)
     message.etag = str(provider.generation + 1)
