@@ -235,25 +235,6 @@ async def test_what_others_use_of_a_provider_is_not_told(shard: Shard) -> None:
     assert dict(listed.providers[0].used) == {"memory": 20}
 
 
-async def test_why_a_provider_is_in_its_state_is_told_to_operators_alone(shard: Shard) -> None:
-    provider = await shard.provider(config())
-    request = pb.SetProviderStateRequest(
-        request_id=new_id(),
-        id=provider,
-        state=provider_pb2.PROVIDER_STATE_QUARANTINED,
-        reason=f"machine {new_id()}: BMC 10.1.2.3 refused the password",
-    )
-    assert (await shard.call("SetProviderState", request)).provider.state_reason == request.reason
-    listed = [
-        await get(shard, provider, caller=shard.tenant),
-        *(await shard.call("ListProviders", pb.ListProvidersRequest(), shard.tenant)).providers,
-    ]
-    assert [(each.state, each.state_reason) for each in listed] == [(request.state, "")] * 2
-    assert (await get(shard, provider)).state_reason == request.reason
-    everything = (await shard.call("ListProviders", pb.ListProvidersRequest())).providers
-    assert [each.state_reason for each in everything] == [request.reason]
-
-
 async def test_providers_are_listed_by_region_and_group_in_pages(shard: Shard, etcd: EtcdClient) -> None:
     await shard.group("rack", "rack")
     inside = sorted([await shard.provider(config(), groups=["rack"]) for _ in range(3)])

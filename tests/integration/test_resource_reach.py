@@ -202,3 +202,19 @@ async def test_other_services_reach_a_claim_by_its_id_alone(country: Country) ->
     assert found.claim.id == country.there.claim
     request = pb.ReleaseClaimRequest(request_id=new_id(), region=country.here.region, id=country.spanning)
     await country.shard.service.release_claim(request, INTERNAL)
+
+
+async def test_why_a_provider_is_in_its_state_is_told_to_operators_alone(country: Country) -> None:
+    shard, provider = country.shard, country.here.provider
+    request = pb.SetProviderStateRequest(
+        request_id=new_id(),
+        id=provider,
+        state=provider_pb2.PROVIDER_STATE_QUARANTINED,
+        reason=f"machine {new_id()}: BMC 10.1.2.3 refused the password",
+    )
+    assert (await shard.call("SetProviderState", request)).provider.state_reason == request.reason
+    for caller, reason in ((shard.tenant, ""), (shard.operator, request.reason)):
+        found = (await shard.call("GetProvider", pb.GetProviderRequest(id=provider), caller)).provider
+        assert (found.state, found.state_reason) == (request.state, reason)
+        listed = (await shard.call("ListProviders", pb.ListProvidersRequest(), caller)).providers
+        assert found in listed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from random import Random
-from typing import Any
 
 import asyncpg
 import pytest
@@ -15,12 +14,11 @@ from mulligan.api.resource.v1 import request_response_pb2 as pb
 from mulligan.clock import SECOND
 from mulligan.errors import MulliganError, from_status
 from mulligan.ids import new_id
-from mulligan.resource.audit import overcommitted
-from mulligan.resource.batch import RequestKey, Write, write_batch
-from mulligan.resource.model import Allocation, Claim
+from mulligan.resource.batch import write_batch
 from mulligan.resource.timeline import FOREVER
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
+from tests.resource_checks import audited, forged, same_after_restart
 from tests.resource_parts import HOUR, SHARED, Shard, answer, refusal, running_shard, spec_of
 from tests.waiting import eventually
 
@@ -29,12 +27,6 @@ from tests.waiting import eventually
 async def shard(fresh_addresses: Addresses, etcd: EtcdClient) -> AsyncIterator[Shard]:
     async with running_shard(fresh_addresses, etcd) as running:
         yield running
-
-
-async def audited(shard: Shard) -> int:
-    """Over-committed resources, over all of the past too: no inventory shrank here."""
-    async with shard.pool.acquire() as connection:
-        return await overcommitted(connection, since_us=0)
 
 
 def random_spec(random: Random, now: int) -> claim_pb2.ClaimSpec:
@@ -93,52 +85,6 @@ async def test_many_at_once_never_take_more_than_there_is(shard: Shard, seed: in
     await same_after_restart(shard)
 
 
-async def same_after_restart(shard: Shard) -> None:
-    """Memory rebuilt from the database is what it was."""
-    before = shard.service.core.world
-    again = await shard.restarted()
-    after = again.service.core.world
-    after.advance(before.advance(shard.clock()))
-    assert normal(after.usage()) == normal(before.usage())
-    for provider in before.providers.values():
-        same = after.providers[provider.id]
-        assert (same.profile.key, same.groups, same.region) == (provider.profile.key, provider.groups, provider.region)
-        assert (same.state, same.state_reason, same.generation) == (
-            provider.state,
-            provider.state_reason,
-            provider.generation,
-        )
-    assert {each.id: (each.limit, each.use) for each in after.quotas} == {
-        each.id: (each.limit, each.use) for each in before.quotas
-    }
-    assert after.vocabulary.to_message() == before.vocabulary.to_message()
-    assert {each.id: (each.spans, each.members) for each in after.groups.values()} == {
-        each.id: (each.spans, each.members) for each in before.groups.values()
-    }
-    await again.service.close()
-
-
-def normal(usage: Any) -> Any:
-    """Without resources that are in use no more."""
-    return {key: {kind: use for kind, use in uses.items() if max(use.levels)} for key, uses in usage.items()}
-
-
-def forged(shard: Shard, provider: str, amount: int, begin: int = 0, end: int = FOREVER) -> Write:
-    """A claim that no planner saw."""
-    claim = Claim(
-        new_id(),
-        shard.region,
-        shard.tenant.project,
-        new_id(),
-        begin or shard.clock(),
-        end,
-        shard.clock(),
-        allocations=[Allocation("0", provider, "cpu.shared", amount, False)],
-    )
-    key = RequestKey(shard.tenant.account, shard.tenant.project, new_id())
-    return Write(key, b"digest", b"response", claim, commit=lambda: None, undo=lambda: None)
-
-
 @pytest.mark.parametrize("window", [(0, FOREVER), (0, 5), (2, 9), (2, FOREVER)])
 async def test_the_database_refuses_what_a_planner_should_have_refused(shard: Shard, window: tuple[int, int]) -> None:
     provider = await shard.provider()
@@ -187,22 +133,6 @@ async def test_the_audit_sees_over_commitment(shard: Shard) -> None:
                 shard.clock(),
             )
     assert await audited(shard) == 1
-
-
-async def test_a_memory_that_the_database_contradicts_is_read_anew(shard: Shard) -> None:
-    provider = await shard.provider()
-    watching = asyncio.create_task(shard.service.core.watch())
-    async with shard.pool.acquire() as connection, connection.transaction():
-        await write_batch(
-            connection, shard.service.core.store.shard, [forged(shard, provider, 380)], lambda claim: [], shard.clock()
-        )
-    spec = spec_of([("cpu.shared", 24)])
-    assert (await refusal(shard.claim(spec))).reason == "SHARD_UNAVAILABLE"
-    await eventually(lambda: shard.service.core._memory)
-    assert (await refusal(shard.claim(spec))).reason == "NO_CAPACITY"
-    assert (await shard.claim(spec_of([("cpu.shared", 4)]))).id
-    assert await audited(shard) == 0
-    watching.cancel()
 
 
 async def test_of_two_owners_only_the_later_one_writes(shard: Shard) -> None:
