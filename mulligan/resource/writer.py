@@ -191,7 +191,13 @@ class Writer:
             _settle(job.done, result)
 
     async def _in_transaction(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """Raises what `work` raises, FENCED, or Unavailable; nothing is stored then, or the memory is in doubt."""
+        """Raises what `work` raises, FENCED, or Unavailable; nothing is stored then, or the memory is in doubt.
+
+        Begins nothing once it is in doubt: whoever reads the memory anew waits for the transaction that is under
+        way, and for no later one.
+        """
+        if self._in_doubt is not None:
+            raise self._in_doubt
         committing = False
         try:
             async with asyncio.timeout(TRANSACTION_DEADLINE_S):
