@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from itertools import count
 
-from mulligan.errors import NotFound
+from mulligan.errors import AlreadyExists, NotFound
 from mulligan.resource.index import Index
 from mulligan.resource.inventory import Inventory
 from mulligan.resource.model import Profile, Provider, ProviderGroup
@@ -185,6 +185,24 @@ def group_not_found(identifier: str) -> NotFound:
     """There is no such provider group, or the caller may not know of it."""
     return NotFound(
         f"there is no provider group {identifier}; ListProviderGroups tells which there are",
+        metadata={"provider_group": identifier},
+    )
+
+
+def provider_exists(identifier: str) -> AlreadyExists:
+    """The very request that would make the provider made it before, so long ago that its answer was forgotten."""
+    return AlreadyExists(
+        f"provider {identifier} was made by this request before, whatever its name is now; use it, or send a new"
+        " request_id to make another",
+        metadata={"provider": identifier},
+    )
+
+
+def group_exists(identifier: str) -> AlreadyExists:
+    """As `provider_exists`, of a provider group."""
+    return AlreadyExists(
+        f"provider group {identifier} was made by this request before, whatever its name is now; use it, or send a"
+        " new request_id to make another",
         metadata={"provider_group": identifier},
     )
 

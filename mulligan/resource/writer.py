@@ -173,8 +173,7 @@ class Writer:
         if isinstance(error, MulliganError):
             return error
         if isinstance(error, asyncpg.DataError | asyncpg.InternalClientError):
-            log.error("a request could not be stored", exc_info=error)
-            return InternalError("the request could not be stored; the service's log says why")
+            return _not_stored(error)
         log.critical("the database and the memory do not agree; reading it anew", exc_info=error)
         return self._doubt(_memory_is_wrong())
 
@@ -184,6 +183,11 @@ class Writer:
     async def _run_exclusive(self, job: Exclusive) -> None:
         try:
             result = await self._in_transaction(job.work)
+        except Exception as error:
+            # It was rolled back and the memory knows nothing of it, so both still agree.
+            _settle(job.done, error=error if isinstance(error, MulliganError) else _not_stored(error))
+            return
+        try:
             job.apply(result)
         except Exception as error:
             _settle(job.done, error=self._verdict(error))
@@ -266,6 +270,11 @@ def _settle(future: asyncio.Future[Any], result: Any = None, error: Exception | 
     else:
         future.set_exception(error)
         future.exception()
+
+
+def _not_stored(error: Exception) -> InternalError:
+    log.error("a request could not be stored", exc_info=error)
+    return InternalError("the request could not be stored; the service's log says why")
 
 
 def _unknown_outcome() -> Unavailable:

@@ -18,7 +18,7 @@ from mulligan.resource.spec import canonical_id
 from mulligan.resource.structure import delete_group, insert_group
 from mulligan.resource.vocabulary import Vocabulary
 from mulligan.resource.wire import group_message
-from mulligan.resource.world import group_not_found
+from mulligan.resource.world import group_exists, group_not_found
 
 
 class GroupHandlers:
@@ -38,6 +38,8 @@ class GroupHandlers:
             registering = core.names.registering(PROVIDER_GROUP, region, request.name, identifier, region=region)
             async with core.changing, registering:
                 world = core.world
+                if identifier in world.groups:
+                    raise group_exists(identifier)
 
                 async def store(connection: Any) -> tuple[ProviderGroup, messages.CreateProviderGroupResponse]:
                     group = ProviderGroup(identifier, region, parse_spans(request.spans, world.vocabulary))

@@ -16,7 +16,7 @@ from mulligan.resource.core import Core, request_key
 from mulligan.resource.handlers.configs import ConfigParser
 from mulligan.resource.model import Provider
 from mulligan.resource.structure import insert_providers
-from mulligan.resource.world import World
+from mulligan.resource.world import World, provider_exists
 
 
 @dataclass(slots=True)
@@ -92,6 +92,10 @@ class LoadingHandlers:
         known = await self._core.store.read(lambda connection: find_requests(connection, keys))
         for record in _open(records):
             _note_known(record, known)
+        world = self._core.world
+        for record in _open(records):
+            if record.identifier in world.providers:
+                record.error = provider_exists(record.identifier)
 
     async def _register(self, records: Sequence[_Record]) -> None:
         new = _open(records)

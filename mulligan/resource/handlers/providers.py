@@ -28,7 +28,7 @@ from mulligan.resource.structure import (
 )
 from mulligan.resource.usage import project_peaks
 from mulligan.resource.wire import inventory_message, provider_message
-from mulligan.resource.world import World, provider_not_found
+from mulligan.resource.world import World, provider_exists, provider_not_found
 
 MAX_REASON_CHARACTERS = 1000
 
@@ -50,6 +50,8 @@ class ProviderHandlers:
             registering = core.names.registering(PROVIDER, region, request.name, identifier, region=region)
             async with core.changing, registering:
                 world = core.world
+                if identifier in world.providers:
+                    raise provider_exists(identifier)
 
                 async def store(connection: Any) -> tuple[Provider, messages.CreateProviderResponse]:
                     provider = ConfigParser(world).provider(identifier, region, request.config, core.clock())
