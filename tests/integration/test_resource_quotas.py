@@ -20,7 +20,8 @@ from mulligan.errors import MulliganError
 from mulligan.ids import new_id
 from mulligan.stores.addresses import Addresses
 from mulligan.stores.etcd import EtcdClient
-from tests.resource_parts import HOUR, SHARED, Shard, refusal, running_shard, spec_of
+from tests.resource_checks import same_after_restart
+from tests.resource_parts import GIB, HOUR, SHARED, Shard, refusal, running_shard, spec_of
 from tests.waiting import eventually
 
 
@@ -111,6 +112,27 @@ async def test_many_at_once_stay_within_a_quota_that_changes_meanwhile(shard: Sh
     async with shard.pool.acquire() as connection:
         query = "SELECT l.used FROM resource.ledger l JOIN resource.quotas q ON q.id = l.owner"
         assert [row[0] for row in await connection.fetch(query)] == [len(made)]
+
+
+async def test_a_claim_waits_until_no_quota_of_its_project_is_being_changed(shard: Shard) -> None:
+    await shard.provider()
+    core, held = shard.service.core, asyncio.Event()
+    holding = asyncio.create_task(core.memory.writer.exclusive(lambda connection: held.wait()))
+
+    async def waiting(at_the_gate: int) -> None:
+        gates = core.gates
+        await eventually(lambda: gates and len(next(iter(gates.values()))._waiters) == at_the_gate)
+
+    changing = [asyncio.create_task(limit(shard, 50))]
+    await waiting(0)
+    changing.append(asyncio.create_task(limit(shard, 50 * GIB, "memory")))
+    await waiting(1)
+    claiming = asyncio.create_task(shard.claim(spec_of([("cpu.shared", 3), ("memory", GIB)])))
+    await waiting(2)
+    held.set()
+    await asyncio.gather(holding, claiming, *changing)
+    assert await quotas(shard) == [("cpu.shared", 50, 3), ("memory", 50 * GIB, GIB)]
+    await same_after_restart(shard)
 
 
 async def test_the_database_holds_a_project_to_its_quota(shard: Shard) -> None:
