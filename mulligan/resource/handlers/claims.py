@@ -112,22 +112,32 @@ class ClaimHandlers:
     async def _create(
         self, request: messages.CreateClaimRequest, caller: Caller, key: RequestKey, digest: bytes
     ) -> bytes:
-        draft = self._draft(request.region, request.spec, caller)
-        gate = self._core.gates.get(draft.project)
-        if gate is not None:
-            await gate.wait()
-            draft = self._draft(request.region, request.spec, caller)
-        planned = self._plan(draft)
-        if planned == [] and not self._core.thawed.is_set():
-            await self._core.thawed.wait()
-            draft = self._draft(request.region, request.spec, caller)
-            planned = self._plan(draft)
+        draft, planned = await self._plan_in_time(request, caller)
         if not isinstance(planned, Planned):
             return await self._refuse(draft, planned, key, digest)
         message = claim_message(planned.claim, draft.now)
         response = messages.CreateClaimResponse(claim=message).SerializeToString()
         write = Write(key, digest, response, planned.claim, commit=_nothing, undo=planned.undo)
         return await planned.memory.writer.submit(write) or response
+
+    async def _plan_in_time(
+        self, request: messages.CreateClaimRequest, caller: Caller
+    ) -> tuple[Draft, Planned | list[claim_pb2.QuotaShortage]]:
+        """Plans while no quota of the project is being changed, and once more when what has no room may have it soon.
+
+        Whatever was waited for, all may be different then.
+        """
+        core = self._core
+        while True:
+            draft = self._draft(request.region, request.spec, caller)
+            gate = core.gates.get(draft.project)
+            if gate is not None:
+                await gate.wait()
+                continue
+            planned = self._plan(draft)
+            if planned != [] or core.thawed.is_set():
+                return draft, planned
+            await core.thawed.wait()
 
     def _draft(self, region: str, spec: claim_pb2.ClaimSpec, caller: Caller) -> Draft:
         core = self._core

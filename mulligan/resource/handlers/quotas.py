@@ -29,10 +29,10 @@ class QuotaHandlers:
         project, kind, limit = request.quota.project, request.quota.resource_type, request.quota.limit
 
         async def put(key: RequestKey, record: Recorder) -> messages.SetQuotaResponse:
-            core, world = self._core, self._core.world
+            core = self._core
             owner = canonical_id(project, "quota.project")
             core.regions.scope(request.region, caller)
-            world.vocabulary.require_resource_type(kind, "quota.resource_type")
+            core.world.vocabulary.require_resource_type(kind, "quota.resource_type")
             if limit < 0:
                 raise InvalidArgument(
                     f"quota.limit must be 0 or more, not {limit}", reason="INVALID_AMOUNT", field="quota.limit"
@@ -48,6 +48,7 @@ class QuotaHandlers:
                 return quota, response
 
             async with core.gated(owner):
+                world = core.world
                 _, response = await core.memory.writer.exclusive(store, lambda made: world.quotas.put(made[0]))
             return response
 
@@ -76,7 +77,7 @@ class QuotaHandlers:
         """Removes a limit."""
 
         async def delete(key: RequestKey, record: Recorder) -> messages.DeleteQuotaResponse:
-            core, world = self._core, self._core.world
+            core = self._core
             project = canonical_id(request.project, "project")
             core.regions.scope(request.region, caller)
 
@@ -94,6 +95,7 @@ class QuotaHandlers:
                 return response
 
             async with core.gated(project):
+                world = core.world
                 return await core.memory.writer.exclusive(
                     store, lambda _: world.quotas.drop(project, request.resource_type)
                 )
