@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mulligan.api.resource.v1 import claim_pb2
+from mulligan.resource.inventory import MAX_AMOUNT
 from mulligan.resource.model import Claim
 from mulligan.resource.timeline import ALREADY, Timeline
 
@@ -82,7 +83,8 @@ class QuotaBook:
         for resource_type, quota in sorted(self.of(project).items()):
             used, amount = quota.use.peak(begin, end), asked.get(resource_type, 0)
             if amount and used + amount > quota.limit:
+                asked_for = min(amount, MAX_AMOUNT)
                 short.append(
-                    claim_pb2.QuotaShortage(resource_type=resource_type, limit=quota.limit, used=used, asked=amount)
+                    claim_pb2.QuotaShortage(resource_type=resource_type, limit=quota.limit, used=used, asked=asked_for)
                 )
         return short

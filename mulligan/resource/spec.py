@@ -13,6 +13,7 @@ from mulligan.errors import InvalidArgument, NotFound
 from mulligan.ids import new_id, parse_id
 from mulligan.resource.demand import Amount, Capabilities, Demand, GroupDemand
 from mulligan.resource.distance import Distance, Membership
+from mulligan.resource.inventory import MAX_AMOUNT
 from mulligan.resource.timeline import FOREVER
 from mulligan.resource.vocabulary import Vocabulary
 
@@ -95,6 +96,8 @@ class SpecParser:
         for group in groups:
             for amount in group.amounts:
                 least[amount.resource_type] = least.get(amount.resource_type, 0) + amount.minimum
+        if max(least.values(), default=0) > MAX_AMOUNT:
+            raise _invalid_amount("the groups ask for more together than 63 bits hold; ask for less", "spec.groups")
         return Demand(tuple(groups), least)
 
     def _parse_group(

@@ -69,7 +69,7 @@ _UPDATE_GENERATION = "UPDATE resource.providers SET generation = $2 WHERE id = $
 _DELETE_PROVIDER = "DELETE FROM resource.providers WHERE id = $1"
 
 _PROJECT_USE = """
-SELECT greatest(c.acquire_us, $4), c.release_us, sum(a.amount)::bigint
+SELECT greatest(c.acquire_us, $4), c.release_us, sum(a.amount)
 FROM resource.claims c JOIN resource.allocations a ON a.claim = c.id
 WHERE c.shard = $1 AND c.project = $2 AND a.resource_type = $3 AND NOT c.released AND c.release_us > $4
 GROUP BY 1, 2
@@ -172,7 +172,7 @@ async def project_use(
     """What a project's claims use of a resource type, from now on."""
     use = Timeline()
     for begin, end, amount in await connection.fetch(_PROJECT_USE, shard, project, resource_type, now):
-        use.add(begin if begin > now else ALREADY, end, amount)
+        use.add(begin if begin > now else ALREADY, end, int(amount))
     return use
 
 

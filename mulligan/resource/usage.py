@@ -33,7 +33,7 @@ WITH used AS (
 ), levels AS (
     SELECT resource_type, sum(change) OVER (PARTITION BY resource_type ORDER BY at) AS level FROM steps
 )
-SELECT resource_type, max(level)::bigint FROM levels GROUP BY 1
+SELECT resource_type, max(level) FROM levels GROUP BY 1
 """
 
 
@@ -73,7 +73,7 @@ async def peaks_in_database(
         values.append(list(regions))
         join = f"JOIN resource.providers p ON p.id = a.provider AND p.region = ANY(${len(values)}::uuid[])"
     rows = await connection.fetch(_PEAKS.format(join=join, conditions=conditions), *values)
-    return dict(rows)
+    return {resource_type: int(level) for resource_type, level in rows}
 
 
 async def peaks_in_memory(providers: Iterable[Provider], begin: int, end: int) -> dict[str, int]:

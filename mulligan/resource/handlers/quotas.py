@@ -7,11 +7,12 @@ from typing import Any
 from mulligan.api.resource.v1 import claim_pb2
 from mulligan.api.resource.v1 import request_response_pb2 as messages
 from mulligan.caller import Caller
-from mulligan.errors import InvalidArgument, NotFound, PermissionDenied
+from mulligan.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from mulligan.ids import new_id
 from mulligan.requests import decode_page_token, encode_page_token, page_size
 from mulligan.resource.batch import NOBODY, RequestKey
 from mulligan.resource.core import Answer, Core, Recorder
+from mulligan.resource.inventory import MAX_AMOUNT
 from mulligan.resource.quota import Quota
 from mulligan.resource.spec import canonical_id
 from mulligan.resource.structure import delete_quota, project_use, put_quota
@@ -41,6 +42,7 @@ class QuotaHandlers:
             async def store(connection: Any) -> tuple[Quota, messages.SetQuotaResponse]:
                 known, now = world.quotas.of(owner).get(kind), world.now
                 use = None if known else await project_use(connection, core.store.shard, owner, kind, now)
+                _check_countable(owner, kind, use)
                 quota = Quota(known.id if known else new_id(), owner, kind, limit, known.use if known else use)
                 await put_quota(connection, core.store.shard, quota.id, owner, kind, limit, use)
                 response = messages.SetQuotaResponse(quota=_message(quota, now))
@@ -114,6 +116,16 @@ def visible_project(asked: str, caller: Caller) -> str:
     if project and project != caller.project:
         raise PermissionDenied("project is not your token's; only a system assignment may name another")
     return caller.project or NOBODY
+
+
+def _check_countable(project: str, kind: str, use: Timeline | None) -> None:
+    if use is not None and use.peak(ALREADY, FOREVER) > MAX_AMOUNT:
+        raise FailedPrecondition(
+            f"project {project} uses more of {kind} than 63 bits hold, so it cannot be counted; release claims of it"
+            " first, then set the quota",
+            reason="CAPACITY_IN_USE",
+            metadata={"project": project},
+        )
 
 
 def _message(quota: Quota, now: int) -> claim_pb2.Quota:

@@ -8,6 +8,7 @@ from mulligan.caller import Caller
 from mulligan.resource.core import Core
 from mulligan.resource.funnel import Turns
 from mulligan.resource.handlers.quotas import visible_project
+from mulligan.resource.inventory import MAX_AMOUNT
 from mulligan.resource.model import Provider
 from mulligan.resource.planner import Scope
 from mulligan.resource.spec import canonical_id
@@ -50,7 +51,11 @@ class UsageHandlers:
         kinds = {each.resource_type for profile in {one.profile for one in counted} for each in profile.inventories}
         return messages.GetUsageResponse(
             usages=[
-                claim_pb2.Usage(resource_type=kind, capacity=capacities.get(kind, 0), used=used.get(kind, 0))
+                claim_pb2.Usage(
+                    resource_type=kind,
+                    capacity=min(capacities.get(kind, 0), MAX_AMOUNT),
+                    used=min(used.get(kind, 0), MAX_AMOUNT),
+                )
                 for kind in sorted(kinds | used.keys())
             ]
         )
