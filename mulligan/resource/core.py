@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from mulligan.caller import Caller
 from mulligan.clock import Clock
-from mulligan.errors import MulliganError, Unavailable
+from mulligan.errors import AlreadyExists, MulliganError, Unavailable
 from mulligan.meta.model import PROVIDER, PROVIDER_GROUP, NamedObject
 from mulligan.meta.names import NameStore
 from mulligan.requests import request_digest, require_request_id
@@ -74,6 +74,8 @@ class Core:
         self._random = random or Random()
         # Providers, groups, vocabulary and quotas change one at a time.
         self.changing = asyncio.Lock()
+        # Ids of providers whose names are registered and of which it is not settled yet whether they are stored.
+        self.unsettled: set[str] = set()
         # Projects whose quotas are being changed: their claims wait.
         self.gates: dict[str, asyncio.Event] = {}
         # Set while no provider is out of placement only because a change of it is being stored.
@@ -121,6 +123,25 @@ class Core:
             return {each for each in identifiers if each in world.providers or each in world.groups}
 
         await self.names.recover(is_ours, stored)
+        await self._free_unsettled(world)
+
+    async def settle(self) -> None:
+        """Frees the names of providers that were to be loaded and are not stored; call it while you hold `changing`.
+
+        Raises Unavailable, and what was unsettled stays so.
+        """
+        if self.unsettled:
+            memory = self.memory
+            # A load that was called off may still be on its way to the database.
+            await memory.writer.catch_up()
+            await self._free_unsettled(memory.world)
+
+    async def _free_unsettled(self, world: World) -> None:
+        lost = self.unsettled - world.providers.keys()
+        if lost:
+            log.warning("shard=%s frees %d names of providers that could not be stored", self.store.shard, len(lost))
+            await self.names.remove_many(lost)
+        self.unsettled.clear()
 
     async def stop(self) -> None:
         """Writes what waits, then refuses everything."""
@@ -196,7 +217,8 @@ class Core:
                 return same_request(key, digest, known)
             try:
                 return (await work(key, Recorder(key, digest, self.clock))).SerializeToString()
-            except Repeated:
+            except (Repeated, AlreadyExists):
+                # What is there may be what an attempt made whose caller went away.
                 known = await self.store.replay(key)
                 if known is None:
                     raise

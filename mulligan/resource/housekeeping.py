@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
 
 import asyncpg
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 REQUEST_LIFE_US = 24 * 3600 * SECOND
 
 INTERVAL_S = 600.0
+
+# All names of the shard's regions are read for that.
+NAMES_INTERVAL_US = 6 * 3600 * SECOND
 
 _ROWS_AT_ONCE = 5_000
 _NAMES_AT_ONCE = 128
@@ -78,6 +81,7 @@ class Housekeeper:
     def __init__(self, core: Core, etcd: EtcdClient) -> None:
         self._core = core
         self._etcd = etcd
+        self._names_due_us = 0
 
     async def run(self) -> None:
         """For ever; raises Unavailable when a store is away, Aborted (FENCED) when the shard was taken over."""
@@ -91,8 +95,10 @@ class Housekeeper:
         now = self._core.clock()
         await self._delete(_FORGET_REQUESTS, now - REQUEST_LIFE_US)
         await self._delete(_FORGET_PAST, now)
-
         await self._join_segments()
+        if now >= self._names_due_us:
+            await self.free_names()
+            self._names_due_us = now + NAMES_INTERVAL_US
 
     async def _join_segments(self) -> None:
         store = self._core.store
@@ -107,12 +113,12 @@ class Housekeeper:
             await self._core.memory.writer.exclusive(join)
 
     async def free_names(self) -> int:
-        """Frees names of providers and groups that are not there: left by a process that died between two stores."""
+        """Frees names of providers and groups that are not there: a process died between two stores, or was fenced."""
         freed = 0
         core = self._core
         for region in core.regions.mine():
             listed = await read_prefix(self._etcd, keys.meta_in_region(region, ""), keys_only=True)
-            unknown = iter([each for each in listed if not self._known(each)])
+            unknown = iter(self._unknown(listed))
             while chunk := list(islice(unknown, _NAMES_AT_ONCE)):
                 freed += await self._free(chunk)
         if freed:
@@ -122,13 +128,14 @@ class Housekeeper:
     async def _free(self, identifiers: Collection[str]) -> int:
         # Whatever is being made now holds this lock until it is both named and stored.
         async with self._core.changing:
-            named = await self._core.names.lookup([each for each in identifiers if not self._known(each)])
+            await self._core.settle()
+            named = await self._core.names.lookup(self._unknown(identifiers))
             ours = [each.id for each in named.values() if each.kind in (PROVIDER, PROVIDER_GROUP)]
             return await self._core.names.remove_many(ours) if ours else 0
 
-    def _known(self, identifier: str) -> bool:
+    def _unknown(self, identifiers: Iterable[str]) -> list[str]:
         world = self._core.world
-        return identifier in world.providers or identifier in world.groups
+        return [each for each in identifiers if each not in world.providers and each not in world.groups]
 
     async def _delete(self, query: str, before_us: int) -> None:
         while True:

@@ -108,6 +108,14 @@ class Writer:
         result: T = await asyncio.shield(job.done)
         return result
 
+    async def catch_up(self) -> None:
+        """Waits until all that was queued before is stored or not; raises as `exclusive` does."""
+
+        async def nothing(connection: asyncpg.Connection) -> None:
+            pass
+
+        await self.exclusive(nothing)
+
     async def _run(self) -> None:
         while self._queue or self._refusal is None:
             if not self._queue:

@@ -38,10 +38,10 @@ class GroupHandlers:
             registering = core.names.registering(PROVIDER_GROUP, region, request.name, identifier, region=region)
             async with core.changing, registering:
                 world = core.world
-                if identifier in world.groups:
-                    raise group_exists(identifier)
 
                 async def store(connection: Any) -> tuple[ProviderGroup, messages.CreateProviderGroupResponse]:
+                    if identifier in world.groups:
+                        raise group_exists(identifier)
                     group = ProviderGroup(identifier, region, parse_spans(request.spans, world.vocabulary))
                     await insert_group(connection, core.store.shard, group, world.vocabulary, core.clock())
                     response = messages.CreateProviderGroupResponse(group=group_message(group, world.vocabulary))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mulligan.api.resource.v1 import request_response_pb2 as messages
 from mulligan.caller import Caller
-from mulligan.errors import Aborted, MulliganError, Unavailable
+from mulligan.errors import Aborted, MulliganError
 from mulligan.meta.model import PROVIDER, NamedObject
 from mulligan.requests import derived_id, request_digest
 from mulligan.resource.batch import Replay, RequestKey, find_requests, record_requests, request_id_reused, stored_key
@@ -47,6 +48,7 @@ class LoadingHandlers:
         """Makes the providers of a chunk; those whose request_id was seen before are not made twice."""
         records = [_Record(position + at, message) for at, message in enumerate(requests)]
         async with self._core.changing:
+            await self._core.settle()
             self._prepare(records, caller)
             await self._skip_known(records)
             await self._register(records)
@@ -90,11 +92,10 @@ class LoadingHandlers:
         if not keys:
             return
         known = await self._core.store.read(lambda connection: find_requests(connection, keys))
+        providers = self._core.world.providers
         for record in _open(records):
             _note_known(record, known)
-        world = self._core.world
-        for record in _open(records):
-            if record.identifier in world.providers:
+            if not record.known and record.error is None and record.identifier in providers:
                 record.error = provider_exists(record.identifier)
 
     async def _register(self, records: Sequence[_Record]) -> None:
@@ -103,13 +104,15 @@ class LoadingHandlers:
             NamedObject(PROVIDER, each.region, each.message.name, each.identifier, region=each.region) for each in new
         ]
         if objects:
+            self._core.unsettled.update(each.id for each in objects)
             for record, error in zip(new, await self._core.names.register_many(objects), strict=True):
                 record.error = error
 
     async def _store(self, records: Sequence[_Record]) -> None:
-        """Stores what is left."""
+        """Stores what is left; of what is not stored, the names are free."""
         new, world = _open(records), self._core.world
         if not new:
+            self._core.unsettled.clear()
             return
 
         async def store(connection: Any) -> list[Provider]:
@@ -122,10 +125,14 @@ class LoadingHandlers:
         try:
             await self._core.memory.writer.exclusive(store, apply)
         except MulliganError as error:
-            # When nobody knows what is stored, the names wait for the caller to send the records again.
-            if not isinstance(error, Unavailable):
-                await self._core.names.remove_many([each.identifier for each in new])
+            if error.reason == "FENCED":
+                # The new owner may have stored the same records: it frees what it has not.
+                self._core.unsettled.clear()
+            # In doubt, or with etcd away, they are settled later.
+            with suppress(MulliganError):
+                await self._core.settle()
             raise
+        self._core.unsettled.clear()
 
     async def _insert(self, connection: Any, world: World, new: Sequence[_Record]) -> list[Provider]:
         configs, now = ConfigParser(world), self._core.clock()

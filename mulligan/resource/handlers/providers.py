@@ -50,10 +50,10 @@ class ProviderHandlers:
             registering = core.names.registering(PROVIDER, region, request.name, identifier, region=region)
             async with core.changing, registering:
                 world = core.world
-                if identifier in world.providers:
-                    raise provider_exists(identifier)
 
                 async def store(connection: Any) -> tuple[Provider, messages.CreateProviderResponse]:
+                    if identifier in world.providers:
+                        raise provider_exists(identifier)
                     provider = ConfigParser(world).provider(identifier, region, request.config, core.clock())
                     await insert_providers(connection, core.store.shard, [provider])
                     message = provider_message(provider, provider.used(), for_operators=True)
