@@ -13,7 +13,7 @@ from mulligan.api.meta.v1.request_response_pb2 import (
     GetRegionRequest,
     GetRegionResponse,
 )
-from mulligan.api.resource.v1.provider_pb2 import ProviderGroup
+from mulligan.api.resource.v1.provider_pb2 import Provider, ProviderGroup
 from mulligan.api.resource.v1.request_response_pb2 import (
     CreateProviderGroupRequest,
     CreateProviderGroupResponse,
@@ -21,6 +21,8 @@ from mulligan.api.resource.v1.request_response_pb2 import (
     DefineVocabularyResponse,
     ListProviderGroupsRequest,
     ListProviderGroupsResponse,
+    ListProvidersRequest,
+    ListProvidersResponse,
     LoadProvidersRequest,
     LoadProvidersResponse,
 )
@@ -49,6 +51,8 @@ class FakeInventory(FakeMeta):
         self.unknown_times = 0
         # Says that records are stored, and stores none.
         self.loses = False
+        # Names that a load which broke has left: those that sending the same record again takes over, and the others.
+        self.left_names: dict[str, bool] = {}
         self.records_received = 0
         self._answers: dict[str, Message] = {}
 
@@ -58,6 +62,10 @@ class FakeInventory(FakeMeta):
             id = self.names.pop(key)
             self.providers.pop(id, None)
             self.groups.pop(id, None)
+
+    def forget_answers(self) -> None:
+        """A day passes."""
+        self._answers.clear()
 
     async def create_region(self, request: CreateRegionRequest) -> CreateRegionResponse:
         if request.request_id not in self._answers:
@@ -91,6 +99,15 @@ class FakeInventory(FakeMeta):
         found = [group for group in self.groups.values() if group.region == request.region]
         return ListProviderGroupsResponse(groups=found)
 
+    async def list_providers(self, request: ListProvidersRequest) -> ListProvidersResponse:
+        mine = sorted(id for id, record in self.providers.items() if record.region == request.region)
+        left = [id for id in mine if id > request.page_token]
+        page = left[: request.page_size]
+        return ListProvidersResponse(
+            providers=[Provider(id=id, region=request.region) for id in page],
+            next_page_token=page[-1] if len(page) < len(left) else "",
+        )
+
     async def load_providers(
         self, requests: AsyncIterator[LoadProvidersRequest]
     ) -> AsyncIterator[LoadProvidersResponse]:
@@ -118,6 +135,8 @@ class FakeInventory(FakeMeta):
             return None
         if request.name in self.refuses:
             return NotFound("no such provider group")
+        if self.left_names.pop(request.name, False):
+            del self.names["provider", request.region, request.name]
         try:
             id = self._named("provider", request.region, request.name)
         except AlreadyExists as error:

@@ -9,6 +9,7 @@ import pytest
 
 from mulligan.client import Client, InMemoryTransport
 from mulligan.errors import FailedPrecondition, InvalidArgument, Unavailable
+from mulligan.ids import new_id
 from mulligan.inventory import LoadProgress, load_deployment, packaged_deployment, parse_claim, resolve_claim
 from mulligan.inventory.lookup import stable_id
 from mulligan.inventory.records import _PART
@@ -113,6 +114,31 @@ async def test_a_system_that_loses_records_is_not_believed(client: Client, inven
         await load_deployment(client, SMALL)
     inventory.loses = False
     assert (await load_deployment(client, SMALL)).providers_made == 100
+
+
+@pytest.mark.parametrize("left", [1, 3])
+async def test_names_that_a_broken_load_has_left_are_not_taken_for_providers(
+    client: Client, inventory: FakeInventory, left: int
+) -> None:
+    region = (await load_deployment(client, SMALL)).regions["east"]
+    for node in range(1, left + 1):
+        name = f"east-row1-rack2-node{node}"
+        inventory.delete("provider", name)
+        inventory.names["provider", region, name] = new_id()
+        inventory.left_names[name] = True
+    inventory.forget_answers()
+    report = await load_deployment(client, SMALL)
+    assert (report.providers_made, report.providers_kept, len(inventory.providers)) == (left, 100 - left, 100)
+
+
+async def test_a_name_that_stays_without_a_provider_is_told(client: Client, inventory: FakeInventory) -> None:
+    region = (await load_deployment(client, SMALL)).regions["east"]
+    name = "east-row1-rack2-node5"
+    inventory.delete("provider", name)
+    inventory.names["provider", region, name] = new_id()
+    inventory.forget_answers()
+    with pytest.raises(Unavailable, match=f"{name} .*load the file again"):
+        await load_deployment(client, SMALL)
 
 
 def test_request_ids_follow_from_what_is_asked() -> None:
