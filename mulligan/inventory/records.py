@@ -43,9 +43,13 @@ class ProviderLoader:
         self._region = region
         self._progress = progress
         self.load = SiteLoad(total)
+        # Ids of providers that the region is known to have, and names that were taken when their record arrived.
+        self._stored: set[str] = set()
+        self._taken: set[str] = set()
 
     async def run(self, deployment: Deployment, site: str, groups: Mapping[str, str]) -> SiteLoad:
         """Brings in all that are not there yet; `groups` tells the UUIDs of the site's groups by name."""
+        self._stored = await self._list()
         records = self._records(deployment, site, groups)
         while part := {record.name: record for record in itertools.islice(records, _PART)}:
             await self._load_part(part)
@@ -57,7 +61,9 @@ class ProviderLoader:
             yield LoadProvidersRequest(region=self._region, name=node.name, config=config)
 
     async def _load_part(self, part: Mapping[str, LoadProvidersRequest]) -> None:
-        there = await find_ids(self._client, "provider", self._region, part)
+        named = await find_ids(self._client, "provider", self._region, part)
+        # A load that broke may have left names without providers: those are sent as if they were not there.
+        there = {name: id for name, id in named.items() if id in self._stored}
         self.load.kept += len(there)
         self._progress(self.load)
         # The first time under ids that follow from the records, so that what a broken load had sent is not sent
@@ -68,13 +74,25 @@ class ProviderLoader:
                 return
             made_before = self.load.made
             await self._stream(missing, salt)
-            found = await find_ids(self._client, "provider", self._region, (record.name for record in missing))
+            found = await self._made(missing)
             there |= found
             self.load.made = made_before + len(found)
             self._progress(self.load)
         lost = self._missing(part, there)
         if lost:
             raise Unavailable(f"provider {lost[0].name} was loaded but is not found; load the file again")
+
+    async def _made(self, sent: Sequence[LoadProvidersRequest]) -> dict[str, str]:
+        """UUIDs by name of what is there of the records that were sent."""
+        found = await find_ids(self._client, "provider", self._region, (record.name for record in sent))
+        taken = {name: id for name, id in found.items() if name in self._taken}
+        if not self._stored.issuperset(taken.values()):
+            self._stored = await self._list()
+        return {name: id for name, id in found.items() if name not in taken or id in self._stored}
+
+    async def _list(self) -> set[str]:
+        listing = self._client.resource.list_providers(region=self._region, page_size=1000)
+        return {provider.id async for provider in listing}
 
     def _missing(
         self, part: Mapping[str, LoadProvidersRequest], there: Mapping[str, str]
@@ -95,6 +113,7 @@ class ProviderLoader:
                     patience.progressed()
                     self.load.made += answer.stored
                     self.load.refused += [error for error in answer.errors if error.reason != "NAME_TAKEN"]
+                    self._taken |= {error.name for error in answer.errors if error.reason == "NAME_TAKEN"}
                     self._progress(self.load)
                 if decided < len(records):
                     raise Unavailable("the stream of providers ended early; load the file again")
