@@ -163,6 +163,25 @@ async def test_whole_providers_count_with_all_they_have(shard: Shard) -> None:
     assert "384 asked, 16 of 20" in refused.message
 
 
+async def test_an_explanation_finds_the_whole_provider_that_the_quota_leaves_room_for(shard: Shard) -> None:
+    # The larger one comes first where no quota counts; with one, the smaller one is within it.
+    await shard.provider(SHARED)
+    small = provider_pb2.ProviderConfig(
+        provider_type="compute",
+        capabilities=[*SHARED.capabilities, "storage.disk.ssd"],
+        inventories=[provider_pb2.Inventory(resource_type="cpu.shared", total=8)],
+    )
+    await shard.provider(small)
+    await limit(shard, 20)
+    spec = cpus(2, exclusive=True)
+    explained = await explain(shard, spec)
+    assert (explained.fits, explained.summary) == (True, "the claim fits")
+    assert not explained.quota_shortages
+    assert (await shard.claim(spec)).allocations[0].amount == 8
+    explained = await explain(shard, spec)
+    assert [(each.asked, each.used) for each in explained.quota_shortages] == [(384, 8)]
+
+
 async def test_a_refusal_for_quota_tells_programs_too(shard: Shard) -> None:
     await shard.provider()
     await limit(shard, 10)
