@@ -78,17 +78,16 @@ class Explainer:
     ) -> bool:
         """Whether it fits, quotas included; adds those that are short."""
         begin, end, quotas = wanted.acquire_us, wanted.release_us, memory.world.quotas
-        placements = memory.planner.plan(wanted.demand, scope, begin, end, wanted.strategy)
-        asked = dict(wanted.demand.least)
-        if placements is not None:
-            memory.planner.undo(placements, begin, end)
-            asked = {}
-            for each in placements:
-                for kind, amount in named(each.provider.profile, each.needs):
-                    asked[kind] = asked.get(kind, 0) + amount
-        quotas.headroom(project, memory.world.now, begin, end)
-        response.quota_shortages.extend(quotas.shortages(project, asked, begin, end))
-        return placements is not None and not response.quota_shortages
+        headroom = quotas.headroom(project, memory.world.now, begin, end)
+        shortages = [] if headroom is None else quotas.shortages(project, wanted.demand.least, begin, end)
+        if not shortages:
+            placements = memory.planner.plan(wanted.demand, scope, begin, end, wanted.strategy, headroom)
+            if placements is not None:
+                memory.planner.undo(placements, begin, end)
+                return True
+            shortages = shortages_of_whole_providers(memory, wanted, project, scope)
+        response.quota_shortages.extend(shortages)
+        return False
 
     async def _add_funnel(
         self, memory: Memory, wanted: Request, scope: Scope, response: messages.ExplainClaimResponse
@@ -97,6 +96,27 @@ class Explainer:
         response.groups.extend(await funnel.run())
         first_us = None if response.fits else await funnel.first_fit()
         response.summary = _summary(response, first_us, wanted.acquire_us)
+
+
+def shortages_of_whole_providers(
+    memory: Memory, wanted: Request, project: str, scope: Scope
+) -> list[claim_pb2.QuotaShortage]:
+    """What the quotas lack of a claim that finds nothing within them, though it asks for no more than they leave.
+
+    An exclusive group takes more than its least: how much is known once it is planned without them.
+    """
+    begin, end, quotas = wanted.acquire_us, wanted.release_us, memory.world.quotas
+    if not quotas.of(project) or not any(group.exclusive for group in wanted.demand.groups):
+        return []
+    placements = memory.planner.plan(wanted.demand, scope, begin, end, wanted.strategy)
+    if placements is None:
+        return []
+    memory.planner.undo(placements, begin, end)
+    asked: dict[str, int] = {}
+    for each in placements:
+        for kind, amount in named(each.provider.profile, each.needs):
+            asked[kind] = asked.get(kind, 0) + amount
+    return quotas.shortages(project, asked, begin, end)
 
 
 def _summary(response: messages.ExplainClaimResponse, first_us: int | None, acquire_us: int) -> str:

@@ -17,7 +17,7 @@ from mulligan.ids import new_id
 from mulligan.requests import decode_page_token, encode_page_token, page_size, request_digest
 from mulligan.resource.batch import RequestKey, Write
 from mulligan.resource.core import Answer, Core, Memory, request_key, same_request
-from mulligan.resource.explain import Explainer
+from mulligan.resource.explain import Explainer, shortages_of_whole_providers
 from mulligan.resource.listing import ClaimFilter, list_claims
 from mulligan.resource.model import Allocation, Claim
 from mulligan.resource.planner import Placement, Scope, named
@@ -164,26 +164,11 @@ class ClaimHandlers:
                 return shortages
         placements = memory.planner.plan(wanted.demand, draft.scope, begin, end, wanted.strategy, headroom)
         if placements is None:
-            return self._shortages_of_whole_providers(draft, headroom)
+            return shortages_of_whole_providers(memory, wanted, draft.project, draft.scope)
         claim = self._claim(draft, placements)
         if headroom is not None:
             world.quotas.add(claim.project, claim.totals(), world.now, begin, end)
         return Planned(claim, memory, placements)
-
-    def _shortages_of_whole_providers(
-        self, draft: Draft, headroom: dict[str, int] | None
-    ) -> list[claim_pb2.QuotaShortage]:
-        """What the quotas lack where an exclusive group takes more than its least: known once it is planned."""
-        memory, wanted = self._core.memory, draft.wanted
-        if headroom is None or not any(group.exclusive for group in wanted.demand.groups):
-            return []
-        begin, end = wanted.acquire_us, wanted.release_us
-        placements = memory.planner.plan(wanted.demand, draft.scope, begin, end, wanted.strategy)
-        if placements is None:
-            return []
-        memory.planner.undo(placements, begin, end)
-        asked = self._claim(draft, placements).totals()
-        return memory.world.quotas.shortages(draft.project, asked, begin, end)
 
     def _claim(self, draft: Draft, placements: Sequence[Placement]) -> Claim:
         wanted = draft.wanted
