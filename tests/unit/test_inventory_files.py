@@ -114,6 +114,10 @@ def test_optional_keys() -> None:
         ("layout:", "layuot:", r"unknown key 'layuot'; known are default_profile, distance_types"),
         ("  nodes_per_rack: 3\n", "", r"line 10: layout: nodes_per_rack is missing; add it"),
         ("nodes_per_rack: 3", "nodes_per_rack: 0", r"line 14: layout.nodes_per_rack: this must be at least 1, not 0"),
+        ("nodes_per_rack: 3", "nodes_per_rack: 3.0", r"line 14: layout.nodes_per_rack: .* a whole number, not 3.0"),
+        ("{total: 24,", "{total: 24.0,", r"total: this must be a whole number, not 24.0"),
+        ("cpu.x86.avx2", "c" * 65, r"capabilities\[0\]: this takes at most 64 characters, not 65"),
+        ("default_profile: small", f"default_profile: small\nunits: {{memory: {'b' * 33}}}", r"at most 32 characters"),
         ("nodes_per_rack: 3", "nodes_per_rack: many", r"must be a whole number, not \"many\""),
         (
             "nodes_per_rack: 3",
@@ -184,6 +188,20 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_deployment(tmp_path / "binary.yaml")
 
 
+@pytest.mark.parametrize("value", ["!!int abc", "!!int ''", "!!bool maybe", "!!float x", "!!timestamp x", "9" * 5000])
+def test_a_value_that_is_not_what_its_tag_says_is_refused_with_its_line(value: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"c\.yaml, line 2: .*; write it plainly"):
+        parse_document(f"version: 1\ngroups: {value}", "c.yaml", "claim")
+    with pytest.raises(InvalidArgument, match=r"c\.yaml, line 2: "):
+        parse_document(f"version: 1\n? {value}\n: 1", "c.yaml", "claim")
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
+def test_a_file_may_not_nest_without_end(opening: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"c\.yaml, line 2.*nests too deeply"):
+        parse_document("version: 1\ngroups: " + "\n" * (opening == "- ") + opening * 3000, "c.yaml", "claim")
+
+
 def test_aliases_may_not_explode() -> None:
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for before, name in zip("abcdefg", "bcdefgh", strict=True):
@@ -244,6 +262,7 @@ groups:
         ("max: 1", "max: 2", r"groups\[0\].resources\[cpu.shared\].max: more than min is given only with exclusive"),
         ("min: 1", "min: 5", "max 1 is less than min 5"),
         ("min: 1", "min: 1.5", "must be a whole number, not 1.5"),
+        ("min: 1", "min: 1.0", "must be a whole number, not 1.0"),
         ("min: 1,", "", "min is missing"),
         ("name: b", "name: a", "two groups are named 'a'"),
         ("from_group: a", "from_group: b", "no group 'b' stands before this one; there are a"),
