@@ -66,7 +66,7 @@ def parse_document(text: str, source: str, schema: str) -> Document:
     lines: dict[PathTo, int] = {}
     try:
         loader = _Loader(text)
-        node = loader.get_single_node()
+        node = _compose(loader, source)
         content = _Builder(loader, source, lines).build(node, ()) if node else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -78,6 +78,15 @@ def parse_document(text: str, source: str, schema: str) -> Document:
     return document
 
 
+def _compose(loader: _Loader, source: str) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except RecursionError:
+        line = loader.get_mark().line + 1
+        raise InvalidArgument(f"{source}, line {line}: this nests too deeply; close what is open") from None
+    return node
+
+
 def show_path(path: PathTo) -> str:
     """profiles.small.inventory[cpu.shared].total"""
     shown = ""
@@ -87,10 +96,19 @@ def show_path(path: PathTo) -> str:
     return shown
 
 
+# JSON takes 1.0 for a whole number; what is made of the file does not.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda checker, value: type(value) is int
+    ),
+)
+
+
 @cache
 def _validator(schema: str) -> Any:
     text = (files("mulligan.inventory") / f"{schema}.schema.json").read_text()
-    return jsonschema.Draft202012Validator(json.loads(text))
+    return _Validator(json.loads(text))
 
 
 def _check(document: Document, schema: str) -> None:
@@ -126,9 +144,9 @@ def _explain(error: Any) -> str:
 _RULES: dict[str, Any] = {
     "const": lambda wanted, found: f"this must be {wanted}, not {_show(found)}",
     "enum": lambda wanted, found: f"this must be one of {', '.join(wanted)}, not {_show(found)}",
-    "minimum": lambda wanted, found: f"this must be at least {wanted}, not {found}",
-    "maximum": lambda wanted, found: f"this must be at most {wanted}, not {found}",
-    "exclusiveMinimum": lambda wanted, found: f"this must be more than {wanted}, not {found}",
+    "minimum": lambda wanted, found: f"this must be at least {wanted}, not {_show(found)}",
+    "maximum": lambda wanted, found: f"this must be at most {wanted}, not {_show(found)}",
+    "exclusiveMinimum": lambda wanted, found: f"this must be more than {wanted}, not {_show(found)}",
     "minItems": lambda wanted, found: f"this needs at least {wanted} items, not {len(found)}",
     "maxItems": lambda wanted, found: f"this takes at most {wanted} items, not {len(found)}",
     "minProperties": lambda wanted, found: f"this needs at least {wanted} entry; add one or leave it out",
@@ -173,12 +191,21 @@ class _Builder:
             return self._build_mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._loader.construct_object(node)
+        return self._plain(node)
+
+    def _plain(self, node: yaml.Node) -> Any:
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, LookupError, AttributeError):  # whatever YAML's own constructors stumble over
+            line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise InvalidArgument(
+                f"{self._source}, line {line}: {_show(node.value)} is no {kind}; write it plainly, or as text in quotes"
+            ) from None
 
     def _build_mapping(self, node: yaml.MappingNode, path: PathTo) -> dict[str, Any]:
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = self._loader.construct_object(key_node)
+            key = self._plain(key_node)
             line = key_node.start_mark.line + 1
             where = f"{self._source}, line {line}"
             if not isinstance(key, str):

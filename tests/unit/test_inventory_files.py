@@ -198,7 +198,7 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused_with_its_line(value: s
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_a_file_may_not_nest_without_end(opening: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"c\.yaml, line 2.*nests too deeply"):
+    with pytest.raises(InvalidArgument, match=r"c\.yaml, line [23]: .*nests too deeply"):
         parse_document("version: 1\ngroups: " + "\n" * (opening == "- ") + opening * 3000, "c.yaml", "claim")
 
 
