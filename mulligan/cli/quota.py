@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from mulligan.api.resource.v1.claim_pb2 import Quota
 from mulligan.cli import options
 from mulligan.cli.command import command
-from mulligan.cli.output import Format, column, named, plain
+from mulligan.cli.output import Column, Format, column, named, plain
 from mulligan.cli.session import Session
 
 app = typer.Typer(help="Quotas: how much a project may use at most.", no_args_is_help=True)
@@ -41,7 +42,7 @@ async def show_usage(
         project=await session.project(project),
     )
     rows = [plain(usage) for usage in response.usages]
-    columns = [column("resource_type", "TYPE"), column("used")]
+    columns = [*_shard(rows), column("resource_type", "TYPE"), column("used")]
     if session.print.format is Format.TABLE and any(row["capacity"] for row in rows):
         columns += [column("capacity"), column("share")]
         for row in rows:
@@ -72,8 +73,9 @@ async def list_quotas(session: Session, region: options.Region = "", project: op
     listing = session.client.resource.list_quotas(
         region=await session.region(region), project=await session.project(project)
     )
-    columns = [named("project"), column("resource_type", "TYPE"), column("used"), column("limit")]
-    await session.print.rows([plain(quota) async for quota in listing], columns, empty="none: nothing is limited")
+    rows = [plain(quota) async for quota in listing]
+    columns = [named("project"), *_shard(rows), column("resource_type", "TYPE"), column("used"), column("limit")]
+    await session.print.rows(rows, columns, empty="none: nothing is limited")
 
 
 @command(app, "delete")
@@ -88,3 +90,8 @@ async def delete_quota(
         region=await session.region(region), project=await session.project(project), resource_type=resource_type
     )
     session.print.note(f"{resource_type} of {project} is not limited any more")
+
+
+def _shard(rows: Iterable[Mapping[str, Any]]) -> list[Column]:
+    """What tells rows of the same resource type apart where there are several shards."""
+    return [column("shard")] if len({row["shard"] for row in rows}) > 1 else []

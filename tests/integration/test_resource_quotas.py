@@ -39,6 +39,7 @@ async def limit(shard: Shard, most: int, kind: str = "cpu.shared", project: str 
 
 async def quotas(shard: Shard, caller: Caller | None = None, **fields: Any) -> list[tuple[str, int, int]]:
     found = (await shard.call("ListQuotas", pb.ListQuotasRequest(**fields), caller or shard.tenant)).quotas
+    assert {each.shard for each in found} <= {shard.service.core.store.shard}
     return [(each.resource_type, each.limit, each.used) for each in found]
 
 
@@ -209,6 +210,7 @@ async def test_usage_is_the_peak_of_the_window(shard: Shard) -> None:
         if end is not None:
             request.window.release.FromMicroseconds(end)
         usages = (await shard.call("GetUsage", request, caller)).usages
+        assert {each.shard for each in usages} == {shard.service.core.store.shard}
         return next((each.used, each.capacity) for each in usages if each.resource_type == "cpu.shared")
 
     assert await used(None, None, None) == (3, 768)

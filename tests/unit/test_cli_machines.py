@@ -25,6 +25,8 @@ from mulligan.api.resource.v1.claim_pb2 import (
     Claim,
     FunnelStep,
     GroupExplanation,
+    Quota,
+    Usage,
 )
 from mulligan.api.resource.v1.provider_pb2 import PROVIDER_STATE_ACTIVE, Provider, ProviderConfig
 from mulligan.api.resource.v1.request_response_pb2 import (
@@ -32,12 +34,15 @@ from mulligan.api.resource.v1.request_response_pb2 import (
     CreateProviderResponse,
     ExplainClaimResponse,
     GetClaimResponse,
+    GetUsageResponse,
+    ListQuotasResponse,
     ResourceConfigureResponse,
 )
 from mulligan.clock import SECOND, to_timestamp
 from mulligan.errors import (
     Unavailable,
 )
+from mulligan.ids import new_id
 from tests.cli_world import NODE, RACK, World
 from tests.fake_inventory import FakeInventory
 from tests.fake_system import EAST, Script, ScriptedStream
@@ -57,6 +62,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def provider() -> Provider:
     config = ProviderConfig(provider_type="compute")
     return Provider(id=NODE, region=EAST, config=config, used={"memory": 2**40}, state=PROVIDER_STATE_ACTIVE)
+
+
+def test_rows_of_several_shards_can_be_told_apart(home: Path) -> None:
+    usages = [Usage(resource_type="memory", used=used, shard=shard) for used, shard in ((3, "default"), (4, "mars"))]
+    quotas = [
+        Quota(project=new_id(), resource_type="memory", used=1, limit=2, shard=shard) for shard in ("default", "mars")
+    ]
+    resource = Script(
+        get_usage=[GetUsageResponse(usages=usages), GetUsageResponse(usages=usages[:1])],
+        list_quotas=[ListQuotasResponse(quotas=quotas), ListQuotasResponse(quotas=quotas[:1])],
+    )
+    world = World(home, resource=resource)
+    for words in (("usage",), ("quota", "list")):
+        several, one = world.run(*words).stdout, world.run(*words).stdout
+        assert "SHARD" in several
+        assert "mars" in several
+        assert "SHARD" not in one
 
 
 def test_a_claim_from_a_file(home: Path) -> None:

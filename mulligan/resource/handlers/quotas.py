@@ -45,7 +45,7 @@ class QuotaHandlers:
                 _check_countable(owner, kind, use)
                 quota = Quota(known.id if known else new_id(), owner, kind, limit, known.use if known else use)
                 await put_quota(connection, core.store.shard, quota.id, owner, kind, limit, use)
-                response = messages.SetQuotaResponse(quota=_message(quota, now))
+                response = messages.SetQuotaResponse(quota=_message(quota, core.store.shard, now))
                 await record(connection, response)
                 return quota, response
 
@@ -73,7 +73,10 @@ class QuotaHandlers:
         token = ""
         if len(quotas) > size:
             token = encode_page_token({"project": page[-1].project, "resource_type": page[-1].resource_type})
-        return messages.ListQuotasResponse(quotas=[_message(each, world.now) for each in page], next_page_token=token)
+        shard = self._core.store.shard
+        return messages.ListQuotasResponse(
+            quotas=[_message(each, shard, world.now) for each in page], next_page_token=token
+        )
 
     async def delete_quota(self, request: messages.DeleteQuotaRequest, caller: Caller) -> Answer:
         """Removes a limit."""
@@ -128,7 +131,7 @@ def _check_countable(project: str, kind: str, use: Timeline | None) -> None:
         )
 
 
-def _message(quota: Quota, now: int) -> claim_pb2.Quota:
+def _message(quota: Quota, shard: str, now: int) -> claim_pb2.Quota:
     ahead = Timeline(list(quota.use.starts), list(quota.use.levels))
     ahead.forget_before(now)
     return claim_pb2.Quota(
@@ -136,4 +139,5 @@ def _message(quota: Quota, now: int) -> claim_pb2.Quota:
         resource_type=quota.resource_type,
         limit=quota.limit,
         used=ahead.peak(ALREADY, FOREVER),
+        shard=shard,
     )

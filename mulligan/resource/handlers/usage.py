@@ -55,6 +55,7 @@ class UsageHandlers:
                     resource_type=kind,
                     capacity=min(capacities.get(kind, 0), MAX_AMOUNT),
                     used=min(used.get(kind, 0), MAX_AMOUNT),
+                    shard=core.store.shard,
                 )
                 for kind in sorted(kinds | used.keys())
             ]

@@ -173,23 +173,27 @@ class QuotaShortage(_message.Message):
     def __init__(self, resource_type: _Optional[str] = ..., limit: _Optional[int] = ..., used: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("resource_type", "capacity", "used")
+    __slots__ = ("resource_type", "capacity", "used", "shard")
     RESOURCE_TYPE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     resource_type: str
     capacity: int
     used: int
-    def __init__(self, resource_type: _Optional[str] = ..., capacity: _Optional[int] = ..., used: _Optional[int] = ...) -> None: ...
+    shard: str
+    def __init__(self, resource_type: _Optional[str] = ..., capacity: _Optional[int] = ..., used: _Optional[int] = ..., shard: _Optional[str] = ...) -> None: ...
 
 class Quota(_message.Message):
-    __slots__ = ("project", "resource_type", "limit", "used")
+    __slots__ = ("project", "resource_type", "limit", "used", "shard")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_TYPE_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     project: str
     resource_type: str
     limit: int
     used: int
-    def __init__(self, project: _Optional[str] = ..., resource_type: _Optional[str] = ..., limit: _Optional[int] = ..., used: _Optional[int] = ...) -> None: ...
+    shard: str
+    def __init__(self, project: _Optional[str] = ..., resource_type: _Optional[str] = ..., limit: _Optional[int] = ..., used: _Optional[int] = ..., shard: _Optional[str] = ...) -> None: ...
