@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 
-from mulligan.api.resource.v1 import provider_pb2
+from mulligan.api.resource.v1 import claim_pb2, provider_pb2
 from mulligan.api.resource.v1 import request_response_pb2 as pb
 from mulligan.caller import Caller, Grant
 from mulligan.errors import MulliganError
@@ -59,10 +58,10 @@ async def country(fresh_addresses: Addresses, etcd: EtcdClient) -> AsyncIterator
         yield Country(shard, here, there, spanning=(await shard.claim(spec)).id)
 
 
-async def region_below(shard: Shard, etcd: EtcdClient, parent: str = "", **fields: Any) -> str:
-    """Id of a new region that the shard knows of."""
+async def region_below(shard: Shard, etcd: EtcdClient, parent: str = "", owner: str = "") -> str:
+    """Id of a new region that the shard knows of; `owner` is its shard."""
     region, regions = new_id(), shard.service.core.regions
-    await put_region(etcd, region, fields.pop("shard", ""), parent or shard.region, **fields)
+    await put_region(etcd, region, owner, parent or shard.region)
     while region not in regions.tree:
         await regions._prefix.wait_changed(regions._prefix.revision, 5)
     return region
@@ -184,6 +183,46 @@ async def test_a_claim_over_several_regions_is_reached_from_above_them_all(count
         ("", country.tenant, ""),
     ):
         assert await said(country, "GetClaim", get_claim(region, spanning), caller, "resource.claim.get") == reason
+
+
+async def listed(country: Country, region: str, caller: Caller | None = None) -> set[str]:
+    request = pb.ListClaimsRequest(region=region)
+    response = await country.shard.call("ListClaims", request, caller or country.tenant)
+    return {each.id for each in response.claims}
+
+
+def two_disks() -> claim_pb2.ClaimSpec:
+    """Two providers, each with an empty disk."""
+    spec = spec_of([("storage.block", 9 * 10**11)], name="a")
+    spec.groups.add(name="b").resources.add(resource_type="storage.block", min=9 * 10**11)
+    return spec
+
+
+async def test_claims_are_listed_where_all_their_providers_are(country: Country, etcd: EtcdClient) -> None:
+    shard = country.shard
+    middle = await region_below(shard, etcd)
+    for _ in range(2):
+        await shard.provider(SHARED, region=await region_below(shard, etcd, middle))
+    # They alone have room, so the claim that names the root is all below the middle.
+    within = (await shard.claim(two_disks(), region=country.root)).id
+    for caller in (country.tenant, shard.operator):
+        assert await listed(country, country.here.region, caller) == {country.here.claim}
+        assert await listed(country, country.there.region, caller) == {country.there.claim}
+        assert await listed(country, middle, caller) == {within}
+        everything = {country.here.claim, country.there.claim, within, country.spanning}
+        assert await listed(country, country.root, caller) == await listed(country, "", caller) == everything
+
+
+async def test_a_claim_below_a_region_of_another_shard_is_listed(country: Country, etcd: EtcdClient) -> None:
+    shard = country.shard
+    name = shard.service.core.store.shard
+    above = await region_below(shard, etcd, owner=f"{name}-2")
+    for _ in range(2):
+        await shard.provider(SHARED, region=await region_below(shard, etcd, above, owner=name))
+    claim = await shard.claim(two_disks(), region=above)
+    assert claim.region == above
+    assert await listed(country, above) == {claim.id}
+    assert await said(country, "GetClaim", pb.GetClaimRequest(region=above, id=claim.id), shard.tenant, "") == ""
 
 
 async def test_a_claim_is_found_in_its_region_when_its_provider_is_gone(country: Country) -> None:
