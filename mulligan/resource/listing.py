@@ -22,7 +22,9 @@ class ClaimFilter:
     # Only this project's, unless `any_project`.
     project: str
     any_project: bool
+    # Only claims whose providers all are in these; and regions that such a claim may have named.
     regions: Collection[str] | None
+    named: Collection[str]
     # Only claims whose window overlaps this one, released ones included; None: claims that are not released.
     window: tuple[int, int] | None
     provider: str
@@ -48,7 +50,12 @@ def _query(wanted: ClaimFilter, limit: int) -> tuple[str, list[object]]:
     if wanted.after:
         conditions.append(f"c.id > {value(wanted.after)}")
     if wanted.regions is not None:
-        conditions.append(f"c.region = ANY({value(list(wanted.regions))}::uuid[])")
+        conditions.append(f"c.region = ANY({value(list(wanted.named))}::uuid[])")
+        # Of a provider that is gone, the claim's own region speaks.
+        conditions.append(
+            "NOT EXISTS (SELECT FROM resource.allocations y LEFT JOIN resource.providers p ON p.id = y.provider"
+            f" WHERE y.claim = c.id AND coalesce(p.region, c.region) <> ALL({value(list(wanted.regions))}::uuid[]))"
+        )
     if wanted.window is None:
         conditions.append("NOT c.released")
     else:

@@ -94,6 +94,11 @@ class Regions:
         """The region of a claim on providers in these regions: theirs, or what was asked for when they are several."""
         return asked if len(regions) > 1 and asked else min(regions)
 
+    def line_of(self, region: str) -> list[str]:
+        """The region, all above and all below it: whoever claimed something in it named one of these."""
+        tree, region = self.tree, canonical_id(region, "region")
+        return [*tree.path(region), *tree.descendants(region)[1:]]
+
     def _visible(self, region: str, caller: Caller) -> list[str]:
         tree = self.tree
         if region and not tree.is_visible(region, caller):

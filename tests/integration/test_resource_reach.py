@@ -193,8 +193,8 @@ async def listed(country: Country, region: str, caller: Caller | None = None) ->
 
 def two_disks() -> claim_pb2.ClaimSpec:
     """Two providers, each with an empty disk."""
-    spec = spec_of([("storage.block", 9 * 10**11)], name="a")
-    spec.groups.add(name="b").resources.add(resource_type="storage.block", min=9 * 10**11)
+    spec = spec_of([("storage.block", 10**12)], name="a")
+    spec.groups.add(name="b").resources.add(resource_type="storage.block", min=10**12)
     return spec
 
 

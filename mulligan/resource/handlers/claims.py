@@ -91,6 +91,7 @@ class ClaimHandlers:
             project="" if caller.system else caller.project,
             any_project=caller.system,
             regions=self._core.regions.scope(request.region, caller).regions if request.region else None,
+            named=self._core.regions.line_of(request.region) if request.region else (),
             window=parse_window(request.window, self._core.clock()) if request.HasField("window") else None,
             provider=canonical_id(request.provider, "provider") if request.provider else "",
             consumer=canonical_id(request.consumer, "consumer") if request.consumer else "",

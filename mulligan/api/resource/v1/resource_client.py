@@ -756,7 +756,7 @@ class ResourceClient:
         Await it for the first page, or iterate it for every item of every page.
 
         Args:
-            region: UUID or name of a region; empty: wherever the caller may look.
+            region: Only claims whose providers are all in its tree; empty: any.
             window: Only claims whose window overlaps this one; absent: every claim that is not released.
             page_size: Items in a page, at most 1000; 0: the service's choice.
             page_token: `next_page_token` of the page before; empty: the first page.
