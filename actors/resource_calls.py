@@ -34,7 +34,7 @@ class ResourceCalls:
         return FindEndedClaimsResponse.FromString(answer).ended
 
     async def release_claim(self, region: str, claim: str, request_id: str) -> None:
-        """Ends a claim; raises NotFound or FailedPrecondition when it has ended by itself."""
+        """Ends a claim; one that has ended is left as it is. Raises NotFound."""
         # The id alone names the claim: its own region may lie above the machine's.
         request = pb.ReleaseClaimRequest(request_id=request_id, id=claim)
         await self._ask(region, "ReleaseClaim", request.SerializeToString())
