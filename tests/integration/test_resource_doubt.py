@@ -132,6 +132,14 @@ async def test_a_load_that_was_forgotten_hurts_none_of_the_new_records(shard: Sh
     assert len((await shard.call("ListProviders", pb.ListProvidersRequest())).providers) == 3
 
 
+@pytest.mark.parametrize("kind", ["provider_types", "resource_types", "capabilities", "distance_types"])
+async def test_what_cannot_be_a_code_is_refused_also_when_it_is_to_be_deleted(shard: Shard, kind: str) -> None:
+    for code in ("mem\0ory", "", "x" * 65):
+        request = pb.DeleteVocabularyRequest(request_id=new_id(), region=shard.region, **{kind: [code]})
+        refused = await refusal(shard.call("DeleteVocabulary", request))
+        assert (refused.reason, refused.field) == ("INVALID_FIELD", kind)
+
+
 async def test_work_that_fails_is_rolled_back_and_costs_nothing_else(shard: Shard) -> None:
     writer = shard.service.core.memory.writer
 
