@@ -10,7 +10,7 @@ from mulligan.errors import FailedPrecondition
 from mulligan.resource.batch import RequestKey
 from mulligan.resource.core import Answer, Core, Recorder
 from mulligan.resource.structure import delete_codes, insert_codes
-from mulligan.resource.vocabulary import Vocabulary, parse_vocabulary
+from mulligan.resource.vocabulary import Vocabulary, check_code, parse_vocabulary
 from mulligan.resource.world import World
 
 
@@ -54,11 +54,7 @@ class VocabularyHandlers:
         async def delete(key: RequestKey, record: Recorder) -> messages.DeleteVocabularyResponse:
             core, world = self._core, self._core.world
             core.regions.scope(request.region, caller)
-            codes = Vocabulary()
-            codes.provider_types = set(request.provider_types)
-            codes.resource_types = dict.fromkeys(request.resource_types, "")
-            codes.capabilities = set(request.capabilities)
-            codes.distance_types = dict.fromkeys(request.distance_types, ())
+            codes = _codes_of(request)
 
             async def store(connection: Any) -> messages.DeleteVocabularyResponse:
                 _require_unused(world, codes)
@@ -70,6 +66,15 @@ class VocabularyHandlers:
             return await core.memory.writer.exclusive(store, lambda _: world.reduce_vocabulary(codes))
 
         return await self._core.mutate(request, caller, delete)
+
+
+def _codes_of(request: messages.DeleteVocabularyRequest) -> Vocabulary:
+    codes = Vocabulary()
+    codes.provider_types = {check_code(each, "provider_types") for each in request.provider_types}
+    codes.resource_types = {check_code(each, "resource_types"): "" for each in request.resource_types}
+    codes.capabilities = {check_code(each, "capabilities") for each in request.capabilities}
+    codes.distance_types = {check_code(each, "distance_types"): () for each in request.distance_types}
+    return codes
 
 
 def _require_unused(world: World, codes: Vocabulary) -> None:
