@@ -33,10 +33,13 @@ _FORGET_REQUESTS = """
 DELETE FROM resource.requests WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM resource.requests WHERE create_us < $1 LIMIT $2))
 """
-_FORGET_PAST = """
-DELETE FROM resource.ledger WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM resource.ledger WHERE until_us <= $1 LIMIT $2))
+# Owners in the shard that have something past: one look at the whole ledger, which other shards' use is in too.
+_HAVE_PAST = """
+SELECT DISTINCT owner::text FROM resource.ledger
+WHERE until_us <= $2 AND owner IN (SELECT id FROM resource.providers WHERE shard = $1
+                                   UNION ALL SELECT id FROM resource.quotas WHERE shard = $1)
 """
+_FORGET_PAST = "DELETE FROM resource.ledger WHERE owner = ANY($1::uuid[]) AND until_us <= $2"
 
 # Owners in the shard with many segments where some only repeat the one before: claims that were given back leave such.
 _CROWDED = """
@@ -93,8 +96,8 @@ class Housekeeper:
     async def clean(self) -> None:
         """Removes what nobody will ask for again."""
         now = self._core.clock()
-        await self._delete(_FORGET_REQUESTS, now - REQUEST_LIFE_US)
-        await self._delete(_FORGET_PAST, now)
+        await self._forget_requests(now - REQUEST_LIFE_US)
+        await self._forget_past(now)
         await self._join_segments()
         if now >= self._names_due_us:
             await self.free_names()
@@ -137,9 +140,17 @@ class Housekeeper:
         world = self._core.world
         return [each for each in identifiers if each not in world.providers and each not in world.groups]
 
-    async def _delete(self, query: str, before_us: int) -> None:
+    async def _forget_past(self, now: int) -> None:
+        store = self._core.store
+        rows = await store.read(lambda connection: connection.fetch(_HAVE_PAST, store.shard, now))
+        owners = iter([row[0] for row in rows])
+        while chunk := list(islice(owners, _OWNERS_AT_ONCE)):
+            async with store.transaction() as connection:
+                await connection.execute(_FORGET_PAST, chunk, now)
+
+    async def _forget_requests(self, before_us: int) -> None:
         while True:
             async with self._core.store.transaction() as connection:
-                status = await connection.execute(query, before_us, _ROWS_AT_ONCE)
+                status = await connection.execute(_FORGET_REQUESTS, before_us, _ROWS_AT_ONCE)
             if int(status.split()[-1]) < _ROWS_AT_ONCE:
                 return
