@@ -177,7 +177,7 @@ class Index:
         cell = provider.cell
         if cell is None:
             return
-        slot, pool = provider.slot, cell.pool
+        slot, pool, number = provider.slot, cell.pool, cell.number
         capacities, uses, placeable = provider.profile.capacities, provider.uses, provider.placeable
         for at in range(len(uses)) if positions is None else positions:
             use = uses[at]
@@ -190,10 +190,16 @@ class Index:
                 now = best = worst = capacities[at] - levels[0]
                 if len(levels) > 1:
                     best, worst = capacities[at] - min(levels), capacities[at] - max(levels)
-            values, cells, blocks = cell.free[at], pool.cell_free[at], pool.block_free[at]
-            _note(values[NOW], slot, now, cells[NOW], blocks[NOW], cell.number)
-            _note(values[BEST], slot, best, cells[BEST], blocks[BEST], cell.number)
-            _note(values[WORST], slot, worst, cells[WORST], blocks[WORST], cell.number)
+            of_now, of_best, of_worst = cell.free[at]
+            of_now[slot], of_best[slot], of_worst[slot] = now, best, worst
+            # Mostly none rises, as claims take: then three looks are all that it costs.
+            cells_now, cells_best, cells_worst = pool.cell_free[at]
+            if now > cells_now[number]:
+                _raise(now, cells_now, pool.block_free[at][NOW], number)
+            if best > cells_best[number]:
+                _raise(best, cells_best, pool.block_free[at][BEST], number)
+            if worst > cells_worst[number]:
+                _raise(worst, cells_worst, pool.block_free[at][WORST], number)
 
 
 def _append(free: Free) -> None:
@@ -202,13 +208,11 @@ def _append(free: Free) -> None:
             values[kind].append(NOTHING)
 
 
-def _note(values: list[int], slot: int, value: int, cells: list[int], blocks: list[int], number: int) -> None:
-    """Sets the value of a slot and raises the bounds of its cell and block to it."""
-    values[slot] = value
-    if value > cells[number]:
-        cells[number] = value
-        if value > blocks[number // BLOCK_SIZE]:
-            blocks[number // BLOCK_SIZE] = value
+def _raise(value: int, cells: list[int], blocks: list[int], number: int) -> None:
+    """Raises the bounds of a cell and its block to what one provider has free."""
+    cells[number] = value
+    if value > blocks[number // BLOCK_SIZE]:
+        blocks[number // BLOCK_SIZE] = value
 
 
 def tighten_cell(cell: Cell, position: int, kind: int) -> None:
