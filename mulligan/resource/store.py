@@ -11,6 +11,7 @@ import asyncpg
 
 from mulligan.errors import Aborted
 from mulligan.resource.batch import Replay, RequestKey, find_requests, record_requests, stored_key
+from mulligan.resource.gathering import Gathering
 from mulligan.resource.load import load_world
 from mulligan.resource.model import Allocation, Claim
 from mulligan.resource.world import World
@@ -47,7 +48,8 @@ class Store:
         self.pool = pool
         self.ownership = ownership
         self.shard = ownership.shard
-        self._wanted: dict[str, asyncio.Future[Claim | None]] = {}
+        self._replays = Gathering(self._find_requests)
+        self._claims = Gathering(self._claims_by_id)
 
     async def load(self, now: int) -> World:
         """The memory of the shard; waits for transactions of this owner that are still under way.
@@ -82,33 +84,21 @@ class Store:
                 return await work(connection)
 
     async def replay(self, key: RequestKey) -> Replay | None:
-        """What was answered to the request if it was seen before."""
-        return (await self.read(lambda connection: find_requests(connection, [key]))).get(stored_key(key))
+        """What was answered to the request if it was seen before. Asked for at the same time, they are read together.
+
+        A project that asks again and again beyond its quota so costs one read for each batch of its requests.
+        """
+        return await self._replays.get(stored_key(key))
 
     async def claim(self, identifier: str) -> Claim | None:
         """One claim of the shard. Those that are asked for at the same time are read together."""
-        waiting = self._wanted.get(identifier)
-        if waiting is None:
-            loop = asyncio.get_running_loop()
-            if not self._wanted:
-                loop.call_soon(self._read_wanted)
-            waiting = self._wanted[identifier] = loop.create_future()
-        return await asyncio.shield(waiting)
+        return await self._claims.get(identifier)
 
-    def _read_wanted(self) -> None:
-        wanted, self._wanted = self._wanted, {}
-        self._reading = asyncio.get_running_loop().create_task(self._read_claims(wanted))
+    async def _find_requests(self, keys: list[RequestKey]) -> dict[RequestKey, Replay]:
+        return await self.read(lambda connection: find_requests(connection, keys))
 
-    async def _read_claims(self, wanted: dict[str, asyncio.Future[Claim | None]]) -> None:
-        try:
-            found = {claim.id: claim for claim in await self.claims(list(wanted))}
-        except Exception as error:
-            for future in wanted.values():
-                future.set_exception(error)
-                future.exception()  # whoever asked may be gone
-        else:
-            for identifier, future in wanted.items():
-                future.set_result(found.get(identifier))
+    async def _claims_by_id(self, identifiers: list[str]) -> dict[str, Claim]:
+        return {claim.id: claim for claim in await self.claims(identifiers)}
 
     async def claims(self, identifiers: Sequence[str]) -> list[Claim]:
         """Those of the claims that are in the shard."""

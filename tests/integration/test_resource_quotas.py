@@ -183,6 +183,22 @@ async def test_an_explanation_finds_the_whole_provider_that_the_quota_leaves_roo
     assert [(each.asked, each.used) for each in explained.quota_shortages] == [(384, 8)]
 
 
+async def test_refusals_that_come_together_cost_one_read(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shard.provider()
+    await limit(shard, 1)
+    store, reads = shard.service.core.store, list[Any]()
+    read = store.read
+
+    async def counted(work: Any) -> Any:
+        reads.append(work)
+        return await read(work)
+
+    monkeypatch.setattr(store, "read", counted)
+    refusals = await asyncio.gather(*(refusal(shard.claim(cpus(2))) for _ in range(50)))
+    assert {each.reason for each in refusals} == {"QUOTA_EXCEEDED"}
+    assert len(reads) == 1
+
+
 async def test_a_refusal_for_quota_tells_programs_too(shard: Shard) -> None:
     await shard.provider()
     await limit(shard, 10)
