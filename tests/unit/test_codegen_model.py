@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -171,3 +173,10 @@ def test_a_proto_that_leaves_clients_in_the_dark_is_refused(
     response = respond(compile_proto(SMALL.replace(old, new)))
     assert complaint in response.error
     assert not response.file
+
+
+def test_the_generator_runs_without_what_it_makes() -> None:
+    """So that it can mend what a merge left broken."""
+    program = "import sys, mulligan.codegen.plugin; print([name for name in sys.modules if 'mulligan.api' in name])"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
