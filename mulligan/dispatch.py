@@ -15,7 +15,6 @@ Nothing raises through here: a failure becomes a reply with its status.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from mulligan.caller import Caller
+from mulligan.casing import snake_case
 from mulligan.errors import InternalError, InvalidArgument, MulliganError, Unimplemented, to_status
 
 log = logging.getLogger(__name__)
@@ -53,11 +53,6 @@ class PageReply:
     done: bool
     code: int = OK
     error: bytes = b""
-
-
-def snake_case(name: str) -> str:
-    """CreateClaim -> create_claim, WhoAmI -> who_am_i."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from mulligan.api.control.v1 import control_client
 from mulligan.api.iam.v1 import iam_client
 from mulligan.api.meta.v1 import meta_client
 from mulligan.api.resource.v1 import resource_client
-from mulligan.dispatch import snake_case
+from mulligan.casing import snake_case
 from mulligan.errors import MulliganError, Unauthenticated, to_status
 from mulligan.methods import Method, Streaming
 from mulligan.pki import ensure_ca, ensure_server_certificate

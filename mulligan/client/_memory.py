@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from mulligan.api.catalog.v1.catalog_service_pb2 import Endpoint, RegionRoute, WatchCatalogResponse
+from mulligan.casing import snake_case
 from mulligan.client._transport import ConnectionLost, Metadata, NoAnswer, Unreachable
-from mulligan.dispatch import snake_case
 from mulligan.errors import Unauthenticated, Unimplemented
 from mulligan.methods import Method, RequestT, ResponseT
 

@@ -7,8 +7,8 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from mulligan.casing import snake_case
 from mulligan.codegen.model import Field, InvalidApi, Method, Service, TypeName
-from mulligan.dispatch import snake_case
 
 _WIDTH = 120
 
