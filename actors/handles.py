@@ -119,11 +119,6 @@ class ActorDirectory:
             shard for (announced, shard), entry in self._entries.items() if announced == service and not entry.withdrawn
         )
 
-    def actor_name(self, service: str, shard: str) -> str | None:
-        """Name of the actor that serves a shard now."""
-        entry = self._entries.get((service, shard))
-        return entry.actor if entry is not None and not entry.withdrawn else None
-
     def incarnation(self, service: str, shard: str) -> str | None:
         """Which life of the actor is announced for a shard now."""
         entry = self._entries.get((service, shard))
@@ -191,17 +186,6 @@ class ActorDirectory:
             raise from_status(Status.FromString(payload))
         assert isinstance(payload, bytes)
         return payload
-
-    async def health(self, service: str, shard: str, timeout_s: float) -> list[ComponentHealth]:
-        """What the actor tells about itself; an actor that does not answer is one unhealthy line."""
-        name = self.actor_name(service, shard) or f"{service}/{shard}"
-        kind = "executor" if service == "executor" else "service"
-        ends = time.monotonic() + timeout_s
-        try:
-            answer = await self._attempt(await self._entry((service, shard), ends), "health", (), ends)
-        except (MulliganError, _MovedError):
-            return [ComponentHealth(kind, name, False, f"no answer within {timeout_s:g} s")]
-        return list(answer)
 
     async def _one(self, key: tuple[str, str], method: str, arguments: tuple[Any, ...], timeout_s: float) -> Any:
         """One remote call, sent again while the shard moves; raises Unavailable or DeadlineExceeded."""

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from actors.handles import ActorDirectory
+from actors.handles import ActorDirectory, ask_health
 from actors.names import Pointer
 from actors.pointers import move_pointer
 from cluster.ray_actors import RayActors
@@ -56,6 +56,11 @@ class Shard:
     @property
     def target(self) -> Target:
         return Target(SERVICE, self.shard)
+
+    @property
+    def first(self) -> str:
+        """Name of its first generation."""
+        return f"{SERVICE}/{self.shard}#1"
 
     def reconciler(self, version: str = __version__) -> Reconciler:
         return Reconciler(self.target, self.actors, version, "host", drain_s=10.0)
@@ -110,14 +115,14 @@ async def test_a_ray_that_runs_another_system_is_not_taken(ray_settings: Setting
 
 async def test_an_actor_serves_every_kind_of_call(shard: Shard) -> None:
     assert await shard.pid() > 0
-    assert shard.directory.actor_name(SERVICE, shard.shard) == f"{SERVICE}/{shard.shard}#1"
+    assert shard.first in await shard.actors.names()
     watch = WatchCatalogRequest().SerializeToString()
     page = await shard.directory.poll(SERVICE, shard.shard, "WatchCatalog", ANONYMOUS, watch, "6", 1.0)
     assert (page.cursor, page.done) == ("7", False)
     assert await shard.directory.internal(SERVICE, shard.shard, "Echo", b"hello", 5.0) == b"hello"
     with pytest.raises(Unimplemented):
         await shard.directory.internal(SERVICE, shard.shard, "None", b"", 5.0)
-    own, *dependencies = await shard.directory.health(SERVICE, shard.shard, 5.0)
+    own, *dependencies = await ask_health(shard.first, 5.0)
     assert own.healthy
     assert "epoch 1" in own.detail
     assert {each.name for each in dependencies} == {"etcd", "postgres"}
@@ -130,12 +135,12 @@ async def test_killed_it_comes_back_by_itself_and_callers_only_wait(shard: Shard
         os.kill(before, signal.SIGKILL)
         await eventually(lambda: _differs(shard.pid, before), within_s=20)
     assert not shard.failures
-    own, *_ = await shard.directory.health(SERVICE, shard.shard, 5.0)
+    own, *_ = await ask_health(shard.first, 5.0)
     assert "epoch 2" in own.detail
     reconciler = shard.reconciler()
     await reconciler.run_once()
     assert reconciler.serving
-    assert shard.directory.actor_name(SERVICE, shard.shard) == f"{SERVICE}/{shard.shard}#1"
+    assert shard.first in await shard.actors.names()
 
 
 async def test_a_new_version_takes_over_without_a_failed_call(shard: Shard) -> None:
@@ -158,7 +163,7 @@ async def test_one_that_lost_its_shard_steps_down_and_comes_back_as_the_owner(
         usurper = await Ownership.take(postgres_pool, SERVICE, shard.shard)
         await eventually(lambda: _differs(shard.pid, before), within_s=20)
     assert not shard.failures
-    own, *_ = await shard.directory.health(SERVICE, shard.shard, 5.0)
+    own, *_ = await ask_health(shard.first, 5.0)
     assert f"epoch {usurper.epoch + 1}" in own.detail
 
 
