@@ -262,6 +262,18 @@ async def test_bulk_tells_for_each_why_not(names: NameStore) -> None:
     assert found == [good.id, objects[2].id, objects[8].id, None]
 
 
+async def test_bulk_gives_a_slug_that_several_ask_for_to_the_first(names: NameStore) -> None:
+    for _ in range(40):
+        region = new_id()
+        await names.register(provider("there", region))
+        # The one that is taken makes the others be tried by themselves.
+        objects = [provider(name, region) for name in ("good", "there", "GOOD", "Good")]
+        reasons = [each and each.reason for each in await names.register_many(objects)]
+        assert reasons == [None, "NAME_TAKEN", None, None]
+        slugs = await names.resolve_many([("provider", region, each) for each in ("good", "good-2", "good-3")])
+        assert slugs == [objects[0].id, objects[2].id, objects[3].id]
+
+
 async def lapsed(names: NameStore, etcd: EtcdClient, region: str, name: str) -> str:
     """Id of an object that was stored while its reservation ran out; somebody else has its name by now."""
     id = new_id()
