@@ -27,10 +27,14 @@ async def register_many(
     """See NameStore.register_many. What does not fit into its transaction is tried by itself with `register`."""
     prepared, errors, twins = _prepared(objects)
     batches = [prepared[at : at + _PER_TRANSACTION] for at in range(0, len(prepared), _PER_TRANSACTION)]
-    left = [at for each in await pipelined(_register_batch(client, batch) for batch in batches) for at in each]
-    results = await pipelined(_attempt(register, objects[at]) for at in left)
-    for at, error in zip(left, results, strict=True):
+    left = [each for some in await pipelined(_register_batch(client, batch) for batch in batches) for each in some]
+    # Those that gave way to another of the same call come after it, in order.
+    firsts = [at for at, each in left if _has_first_slug(each)]
+    for at, error in zip(firsts, await pipelined(_attempt(register, objects[at]) for at in firsts), strict=True):
         errors[at] = error
+    for at, each in left:
+        if not _has_first_slug(each):
+            errors[at] = await _attempt(register, objects[at])
     for at, first in twins.items():
         errors[at] = errors[first]
     return errors
@@ -74,8 +78,14 @@ def _with_slug(new: NamedObject, handles: set[str]) -> NamedObject:
     raise name_taken(new)
 
 
-async def _register_batch(client: Etcd3Client, batch: Sequence[tuple[int, NamedObject]]) -> list[int]:
-    """Registers all or none; returns the positions of those that have to be tried by themselves."""
+def _has_first_slug(prepared: NamedObject) -> bool:
+    return not prepared.name or prepared.slug == next(slug_candidates(prepared.name, prepared.kind, prepared.id))
+
+
+async def _register_batch(
+    client: Etcd3Client, batch: Sequence[tuple[int, NamedObject]]
+) -> list[tuple[int, NamedObject]]:
+    """Registers all or none; returns those that have to be tried by themselves."""
     plan = Plan()
     for key in dict.fromkeys(key for _, each in batch for key in registration.guards(each)):
         plan.expect_absent(key)
@@ -84,7 +94,7 @@ async def _register_batch(client: Etcd3Client, batch: Sequence[tuple[int, NamedO
     outcome = await commit(client, plan, [keys.meta_object(each.id) for _, each in batch])
     if outcome.succeeded:
         return []
-    return [at for at, each in batch if not _is_registered(each, outcome.found)]
+    return [(at, each) for at, each in batch if not _is_registered(each, outcome.found)]
 
 
 def _is_registered(new: NamedObject, found: dict[str, Stored]) -> bool:
