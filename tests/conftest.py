@@ -16,6 +16,7 @@ from mulligan.stores import nats as nats_store
 from mulligan.stores import postgres as postgres_store
 from mulligan.stores.addresses import Addresses
 from tests.stores import running_stores
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +48,18 @@ async def fresh_addresses(addresses: Addresses) -> AsyncIterator[Addresses]:
     try:
         await connection.execute(f"CREATE DATABASE {name}")
         yield addresses.with_database(name)
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await eventually(lambda: _dropped(connection, name))
     finally:
         await connection.close()
+
+
+async def _dropped(connection: asyncpg.Connection, name: str) -> bool:
+    """False while an autovacuum worker, which only a superuser may end, is in it."""
+    try:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectInUseError):
+        return False
+    return True
 
 
 @pytest.fixture
