@@ -1,7 +1,7 @@
-"""Requests for one shard travel together: what arrives while calls to it are in flight goes in the next call.
+"""Requests for one shard travel together: what arrives while a call to it is in flight goes in the next call.
 
-A call to an actor costs about a millisecond of CPU and a request inside one almost nothing. There is no timer:
-batches grow by themselves under load, and a lone request leaves at once.
+A call to an actor costs about a millisecond of CPU and a request inside one almost nothing. So batches grow by
+themselves under load, and a lone request leaves at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from mulligan.errors import DeadlineExceeded, InternalError, MulliganError, Unav
 
 log = logging.getLogger(__name__)
 
-# Two: while one batch is committed, the next is planned.
+# A second batch leaves beside the first one when it is worth a call of its own, or when the first takes so long that
+# something slow must be in it. Two small ones at any time would cost a quarter of the throughput on two cores.
 MAX_BATCHES: Final = 2
+WORTH_A_CALL: Final = 64
+PATIENCE_S: Final = 0.05
 MAX_BATCH_ITEMS: Final = 256
 # A batch holds at least one request, whatever its size.
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -62,6 +65,7 @@ class ShardQueue:
         self._waiting: deque[_Pending] = deque()
         self._in_flight = 0
         self._departing = False
+        self._patience: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     async def send(self, method: Method, caller: Caller, request: bytes, ends: float) -> Reply:
@@ -81,21 +85,35 @@ class ShardQueue:
 
     async def close(self) -> None:
         """Gives up what is in flight; nobody is to wait any more."""
+        if self._patience is not None:
+            self._patience.cancel()
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     def _depart_soon(self) -> None:
         """Not at once: what else arrives in this turn of the loop comes along."""
-        if self._waiting and self._in_flight < MAX_BATCHES and not self._departing:
+        if self._waiting and not self._departing and self._may_depart():
             self._departing = True
             self._loop.call_soon(self._depart)
+
+    def _may_depart(self) -> bool:
+        if not self._in_flight:
+            return True
+        return self._in_flight < MAX_BATCHES and (len(self._waiting) >= WORTH_A_CALL or self._patience is None)
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        self._depart_soon()
 
     def _depart(self) -> None:
         self._departing = False
         batch = self._next_batch()
         if batch:
             self._in_flight += 1
+            if self._patience is not None:
+                self._patience.cancel()
+            self._patience = self._loop.call_later(PATIENCE_S, self._lose_patience)
             self._start_call(batch, counts=True, repeatable=True)
             self._depart_soon()
 

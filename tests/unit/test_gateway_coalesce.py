@@ -10,7 +10,7 @@ import pytest
 from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 
-from gateways.coalesce import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Coalescer, ShardQueue
+from gateways.coalesce import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, WORTH_A_CALL, Coalescer, ShardQueue
 from gateways.gateway import SERVICES
 from gateways.methods import Method, methods_of
 from mulligan.caller import ANONYMOUS, Caller
@@ -68,20 +68,47 @@ async def test_what_arrives_together_travels_together_and_each_gets_its_own_repl
     assert [len(methods) for _, methods in shards.batches] == [50]
 
 
-async def test_at_most_two_batches_are_in_flight_and_what_comes_meanwhile_gathers() -> None:
+async def send_apart(sender: Sender, *counts: int) -> None:
+    """So many requests after each other, each time until they had the chance to leave."""
+    for count in counts:
+        sender.send(count)
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+
+async def test_what_comes_while_a_batch_is_in_flight_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.coalesce.PATIENCE_S", 60.0)
     shards = Shards(echo)
     shards.open.clear()
     sender = Sender(shards)
-    for count in (1, 2, 30, 40):
-        sender.send(count)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    await eventually(lambda: len(shards.batches) == 2)
-    assert [len(methods) for _, methods in shards.batches] == [1, 2]
+    await send_apart(sender, 1, 2, 30)
+    assert [len(methods) for _, methods in shards.batches] == [1]
     shards.open.set()
-    assert len(await sender.replies()) == 73
-    assert [len(methods) for _, methods in shards.batches] == [1, 2, 70]
-    assert shards.most_calls_in_flight == 2
+    assert len(await sender.replies()) == 33
+    assert [len(methods) for _, methods in shards.batches] == [1, 32]
+    assert shards.most_calls_in_flight == 1
+
+
+async def test_a_second_batch_leaves_beside_the_first_when_it_is_worth_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateways.coalesce.PATIENCE_S", 60.0)
+    shards = Shards(echo)
+    shards.open.clear()
+    sender = Sender(shards)
+    await send_apart(sender, 1, WORTH_A_CALL, 2 * WORTH_A_CALL)
+    assert [len(methods) for _, methods in shards.batches] == [1, WORTH_A_CALL]
+    shards.open.set()
+    await sender.replies()
+    assert [len(methods) for _, methods in shards.batches] == [1, WORTH_A_CALL, 2 * WORTH_A_CALL]
+
+
+async def test_a_slow_batch_does_not_hold_up_the_next() -> None:
+    shards = Shards(echo)
+    shards.open.clear()
+    sender = Sender(shards)
+    await send_apart(sender, 1, 2)
+    await eventually(lambda: len(shards.batches) == 2)
+    shards.open.set()
+    assert len(await sender.replies()) == 3
 
 
 async def test_a_batch_has_a_largest_number_of_requests() -> None:
