@@ -70,8 +70,12 @@ def _deployment(providers: int) -> Deployment:
 
 
 async def _run_worker(job: Job) -> Result:
+    # In a session of its own, as the gateways are: the kernel shares the cores out among sessions.
     echo = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cluster.bench.echo", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "cluster.bench.echo"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     assert echo.stdin
     assert echo.stdout

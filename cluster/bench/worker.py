@@ -18,11 +18,13 @@ from mulligan.ids import new_id
 
 MIB = 1 << 20
 REFUSED = ("NO_CAPACITY", "QUOTA_EXCEEDED")
+# Claims and echoes take turns, so that a machine whose speed drifts does so for both.
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process does: first claims, then echoes, both with the same callers."""
+    """What one process does: claims and echoes in turn, both with the same callers."""
 
     context: str
     region: str
@@ -53,7 +55,7 @@ def smallest_machine(project: str) -> ClaimSpec:
 
 
 async def run(job: Job) -> Result:
-    """Claims for `seconds`, with a third of that as warm-up, then echoes for half of it."""
+    """Claims for `seconds` in all, with a third of that as warm-up, and echoes for half of it."""
     async with Client.connect(context=job.context) as client:
         return await _measure(client, job)
 
@@ -75,11 +77,16 @@ async def _measure(client: Client, job: Job) -> Result:
 
     await run_callers(job.callers, job.seconds / 3, claim)
     outcomes.clear()
-    durations = await run_callers(job.callers, job.seconds, claim)
     payload = CreateClaimRequest(request_id=new_id(), region=job.region, spec=spec).SerializeToString()
+    durations: list[float] = []
+    echoes: list[float] = []
+    for _ in range(ROUNDS):
+        durations += await run_callers(job.callers, job.seconds / ROUNDS, claim)
+        echoes.append(await load(job.echo_port, job.callers, job.seconds / ROUNDS / 2, payload))
+    durations.sort()
     return Result(
         claims_per_second=outcomes["ok"] / job.seconds,
-        echo_per_second=await load(job.echo_port, job.callers, job.seconds / 2, payload),
+        echo_per_second=sum(echoes) / ROUNDS,
         p50_ms=durations[len(durations) // 2] * 1000,
         p99_ms=durations[len(durations) * 99 // 100] * 1000,
         errors=outcomes["errors"],
